@@ -1,0 +1,43 @@
+# Everything that is done with this project. `make demo` and `make test` set up what they need by themselves.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: help demo test check fmt lint type unit constraints clean
+.DEFAULT_GOAL := help
+
+help: ## List the targets
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+demo: $(INSTALLED) ## Refresh the sample organisations end to end and write a report
+	$(BIN)/kiket-worker demo
+
+test: lint type ## Run every check and every test, on real services
+	scripts/install-rabbitmq
+	$(BIN)/pytest -n 2 --dist loadgroup
+
+unit: $(INSTALLED) ## Run the tests that need no service
+	$(BIN)/pytest tests/unit
+
+fmt: $(INSTALLED) ## Format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lint: $(INSTALLED) ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+type: $(INSTALLED) ## Check types
+	$(BIN)/mypy
+
+constraints: ## Pin the newest versions that fit pyproject.toml
+	scripts/pin-constraints $(PYTHON)
+
+clean: ## Remove what was built and installed here
+	rm -rf $(VENV) build
+
+$(INSTALLED): pyproject.toml constraints.txt scripts/install-python
+	scripts/install-python $(PYTHON) $(VENV)
+	touch $@

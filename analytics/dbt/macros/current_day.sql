@@ -1,0 +1,3 @@
+{% macro current_day() -%}
+    (now() at time zone 'utc')::date
+{%- endmacro %}

@@ -1,0 +1,3 @@
+{% macro tenant_filter(column) -%}
+    {{ column }} = {{ var('organization_id') }}
+{%- endmacro %}

@@ -1,0 +1,8 @@
+select
+    id as project_id,
+    key,
+    name,
+    archived,
+    created_at
+from {{ source('raw', 'projects') }}
+where {{ tenant_filter('organization_id') }}

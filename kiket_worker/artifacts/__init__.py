@@ -1,0 +1,1 @@
+"""What a run leaves for audit: stores and the archive of a run."""

@@ -1,0 +1,124 @@
+"""`kiket-worker refresh`: ask for a refresh, and watch it."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from kiket_worker.cli.output import JsonOption, print_json
+from kiket_worker.cli.run_document import run_document
+from kiket_worker.cli.runs import print_run
+from kiket_worker.cli.signals import Signals
+from kiket_worker.cli.worker import Working, open_database
+from kiket_worker.contract import Reason
+from kiket_worker.errors import KiketError, OrganizationDisabled
+from kiket_worker.ledger import organizations, outbox, runs
+from kiket_worker.ledger.database import Database
+from kiket_worker.ledger.runs import Request, Run, RunId, RunModel, Status
+from kiket_worker.queue.broker import open_broker
+from kiket_worker.queue.publisher import publish_run
+from kiket_worker.refresh.requests import submit
+from kiket_worker.settings import Settings, load_settings
+from kiket_worker.telemetry import silence_logs
+from kiket_worker.tenants.schema import schema_name
+
+_POLL_SECONDS = 0.2
+
+
+def refresh(
+    slug: str,
+    full_refresh: Annotated[bool, typer.Option("--full-refresh", help="Build incremental models anew.")] = False,
+    docs: Annotated[bool, typer.Option("--docs", help="Archive dbt's catalog too.")] = False,
+    select: Annotated[list[str] | None, typer.Option(help="Only these models, in dbt's selection syntax.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Show the progress and end with the run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also if the organisation is paused.")] = False,
+    idempotency_key: Annotated[str | None, typer.Option(help="The same key gives the same run again.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Ask for a refresh of one organisation. With --wait, exit 1 if it does not succeed."""
+    silence_logs()
+    settings = load_settings()
+    with Signals() as signals, open_database(settings, settings.concurrency) as database:
+        organization = organizations.find(database, slug)
+        schema_name(slug)
+        if not organization.enabled and not force:
+            raise OrganizationDisabled(slug)
+        wanted = Request(
+            organization_id=organization.organization_id,
+            organization_slug=slug,
+            reason=Reason.MANUAL,
+            idempotency_key=idempotency_key,
+            forced=force,
+            full_refresh=full_refresh,
+            docs=docs,
+            selection=select,
+        )
+        run_id = submit(database, wanted).run_id
+        with _published(settings, database, organization.organization_id, signals, wait=wait):
+            if wait:
+                _watch(database, run_id, signals, quiet=json)
+        run, models = runs.get(database, run_id), runs.models(database, run_id)
+    if json:
+        print_json(run_document(run, models))
+    elif wait:
+        print_run(run, models)
+    else:
+        typer.echo(f"run {run_id} is {run.status}; `kiket-worker runs show {run_id}` follows it")
+    if wait and run.status is not Status.SUCCEEDED:
+        raise typer.Exit(1)
+
+
+@contextmanager
+def _published(
+    settings: Settings, database: Database, organization_id: int, signals: Signals, *, wait: bool
+) -> Iterator[None]:
+    """Publish the run; with memory:// work on it here, if it is waited for, or leave it to the ticker's process."""
+    if settings.in_one_process and not wait:
+        yield
+        return
+    broker = open_broker(settings)
+    working = Working(settings, database, broker, 1) if settings.in_one_process else None
+    try:
+        outbox.publish_of(database, lambda run: publish_run(broker, run), organization_id)
+        yield
+    finally:
+        if working:
+            working.end(signals)
+        else:
+            broker.close()
+
+
+def _watch(database: Database, run_id: RunId, signals: Signals, *, quiet: bool) -> None:
+    """Show the run's progress until it has ended: a live table on a terminal, a line a change elsewhere."""
+    console = Console(highlight=False, markup=False, soft_wrap=True, quiet=quiet)
+    shown: dict[str, str] = {}
+    with Live(console=console, auto_refresh=False, transient=True) as live:
+        while not signals.asked.wait(_POLL_SECONDS):
+            run, models = runs.get(database, run_id), runs.models(database, run_id)
+            if console.is_terminal:
+                live.update(_progress(run, models), refresh=True)
+            else:
+                _print_changes(console, shown, run, models)
+            if run.status.has_ended:
+                return
+    raise KiketError(f"no longer waiting; `kiket-worker runs show {run_id}` tells how the run goes on")
+
+
+def _progress(run: Run, models: list[RunModel]) -> Table:
+    table = Table("model", "status", "seconds", "rows", title=f"{run.organization_slug}: {run.status}", box=None)
+    for model in models:
+        seconds = "" if model.duration_seconds is None else f"{model.duration_seconds:.2f}"
+        rows = "" if model.rows_affected is None else str(model.rows_affected)
+        table.add_row(model.model_id.rpartition(".")[2], model.status, seconds, rows)
+    return table
+
+
+def _print_changes(console: Console, shown: dict[str, str], run: Run, models: list[RunModel]) -> None:
+    for name, status in [("run", str(run.status)), *((model.model_id, model.status) for model in models)]:
+        if shown.get(name) != status:
+            shown[name] = status
+            console.print(f"{name.rpartition('.')[2]} {status}")

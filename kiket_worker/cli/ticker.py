@@ -1,0 +1,51 @@
+"""`kiket-worker ticker`: queue what is due, at every interval."""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from kiket_worker.cli.signals import Signals
+from kiket_worker.cli.worker import Working, open_database
+from kiket_worker.errors import UsageError
+from kiket_worker.queue.broker import open_broker
+from kiket_worker.queue.publisher import publish_run
+from kiket_worker.schedule.ticker import tick, tick_until
+from kiket_worker.settings import load_settings
+from kiket_worker.telemetry import set_up_logs
+
+
+def ticker(
+    once: Annotated[bool, typer.Option("--once", help="Tick once and end; for a scheduler of one's own.")] = False,
+) -> None:
+    """Queue the organisations that are due and publish their messages, until a signal comes.
+
+    With RABBITMQ_URL=memory:// it also does the worker's part, in this process.
+    """
+    set_up_logs()
+    settings = load_settings()
+    if once and settings.in_one_process:
+        raise UsageError("with RABBITMQ_URL=memory:// the ticker is the worker too, and has to stay: leave --once out")
+    with Signals() as signals, open_database(settings, settings.concurrency) as database:
+        broker = open_broker(settings)
+        if once:
+            tick(
+                database,
+                lambda run: publish_run(broker, run),
+                now=datetime.now(UTC),
+                republish_after_seconds=settings.republish_after_seconds,
+            )
+            broker.close()
+            return
+        working = Working(settings, database, broker, settings.concurrency) if settings.in_one_process else None
+        tick_until(
+            signals.asked,
+            database,
+            lambda run: publish_run(broker, run),
+            interval_seconds=settings.tick_interval_seconds,
+            republish_after_seconds=settings.republish_after_seconds,
+        )
+        if working:
+            working.end(signals)
+        else:
+            broker.close()

@@ -1,0 +1,71 @@
+"""`kiket-worker worker`: take messages and refresh."""
+
+import threading
+from typing import Annotated
+
+import typer
+
+from kiket_worker import events
+from kiket_worker.cli.signals import Signals
+from kiket_worker.errors import UsageError
+from kiket_worker.ledger.database import Database
+from kiket_worker.queue.broker import MemoryBroker, QuorumBroker, open_broker
+from kiket_worker.queue.consumers import Consumers
+from kiket_worker.queue.publisher import publish_run
+from kiket_worker.refresh.services import open_services
+from kiket_worker.refresh.worker import RefreshWorker
+from kiket_worker.settings import Settings, load_settings
+from kiket_worker.telemetry import set_up_logs
+
+
+def worker(
+    concurrency: Annotated[
+        int | None, typer.Option(min=1, max=64, help="Refreshes at a time; KIKET_CONCURRENCY unless given.")
+    ] = None,
+) -> None:
+    """Take refresh messages and work on them until a signal comes.
+
+    The first SIGTERM or SIGINT lets the refreshes in hand finish; the second one ends them at once.
+    """
+    set_up_logs()
+    settings = load_settings()
+    if settings.in_one_process:
+        raise UsageError(
+            "RABBITMQ_URL is memory://, which no other process can reach; `kiket-worker ticker` works by itself then"
+        )
+    threads = concurrency or settings.concurrency
+    with Signals() as signals, open_database(settings, threads) as database:
+        working = Working(settings, database, open_broker(settings), threads)
+        signals.asked.wait()
+        working.end(signals)
+
+
+def open_database(settings: Settings, threads: int) -> Database:
+    """The ledger with a connection for each thread that refreshes, and some for ticking and looking."""
+    return Database(settings.database_url.get_secret_value(), max_connections=2 * threads + 2)
+
+
+class Working:
+    """A worker's threads, going on behind whatever the command does meanwhile."""
+
+    def __init__(
+        self, settings: Settings, database: Database, broker: MemoryBroker | QuorumBroker, threads: int
+    ) -> None:
+        self._broker = broker
+        self._services = open_services(settings, database, lambda run: publish_run(broker, run))
+        self._worker = RefreshWorker(self._services)
+        self._consumers = Consumers(broker, self._worker.handle, concurrency=threads)
+        self._consumers.start()
+        events.WORKER_STARTED.log(worker=self._services.worker, concurrency=threads)
+
+    def end(self, signals: Signals) -> None:
+        """Take no more messages and wait for what is in hand, or end it when the signal insists."""
+        self._worker.finish()
+        stopper = threading.Thread(target=self._consumers.stop)
+        stopper.start()
+        while stopper.is_alive():
+            if signals.insisted.is_set():
+                self._worker.stop()
+            stopper.join(0.1)
+        self._broker.close()
+        events.WORKER_STOPPED.log(worker=self._services.worker)

@@ -1,0 +1,1 @@
+"""dbt as the worker runs it: bundle, engines, results."""

@@ -1,0 +1,95 @@
+"""What every dbt engine takes and gives: `run(bundle, tenant, options) → outcome`, with events while it goes on."""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+
+from kiket_worker.dbt.bundle import Bundle
+from kiket_worker.dbt.results import ModelResult
+from kiket_worker.errors import KiketError
+
+
+@dataclass(frozen=True)
+class Tenant:
+    """The organisation that dbt builds for: what its models may rely on."""
+
+    organization_id: int
+    slug: str
+    schema: str
+    shared_schema: str
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to build. `application_name` marks every database session, so that it can be found and ended."""
+
+    workdir: Path
+    application_name: str
+    full_refresh: bool = False
+    docs: bool = False
+    selection: tuple[str, ...] = ()
+    exclusion: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an engine has built, and the files that it leaves for the archive, by their names there."""
+
+    models: tuple[ModelResult, ...]
+    files: dict[str, Path] = field(default_factory=dict)
+    versions: dict[str, str] = field(default_factory=dict)
+    failure: KiketError | None = None
+
+
+OnModel = Callable[[ModelResult], None]
+
+
+class Engine(Protocol):
+    """Runs one bundle for one tenant."""
+
+    name: str
+
+    def run(
+        self, bundle: Bundle, tenant: Tenant, options: Options, on_model: OnModel, cancellation: "Cancellation"
+    ) -> Outcome:
+        """Build the tenant's models, telling `on_model` of each as it starts and ends.
+
+        A build that fails is an outcome with a `failure`, because what it leaves is archived too. Ends soon after
+        `cancellation` is cancelled, with nothing of it still running in this machine, and the failure given there.
+        """
+        ...
+
+
+class Cancellation:
+    """Tells a build from another thread that it has to end, and why. The first reason counts."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._reason: KiketError | None = None
+        self._stop: Callable[[], None] | None = None
+
+    @property
+    def reason(self) -> KiketError | None:
+        """Why the build has to end, or None while it need not."""
+        return self._reason
+
+    def cancel(self, reason: KiketError) -> None:
+        """End what is going on, now and, if nothing is yet, as soon as it begins."""
+        with self._lock:
+            self._reason = self._reason or reason
+            if self._stop:
+                self._stop()
+
+    def while_running(self, stop: Callable[[], None]) -> None:
+        """Call `stop` on a cancellation from now on, and at once if there was one already."""
+        with self._lock:
+            self._stop = stop
+            if self._reason:
+                stop()
+
+    def finished(self) -> None:
+        """Nothing is going on that a cancellation would have to stop."""
+        with self._lock:
+            self._stop = None

@@ -1,0 +1,263 @@
+"""The executable engine: `dbt run` as a child process. Any dbt will do; it is the reference for what dbt means."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO
+
+from kiket_worker.dbt.bundle import Bundle
+from kiket_worker.dbt.connection import DbtConnection
+from kiket_worker.dbt.engine import Cancellation, OnModel, Options, Outcome, Tenant
+from kiket_worker.dbt.results import ModelResult, error_of_event, model_of_event, read_event, read_results
+from kiket_worker.errors import (
+    BuildFailed,
+    DbtExecutableMissing,
+    DbtFailed,
+    DbtNoResults,
+    DbtTimedOut,
+    KiketError,
+    ModelFailed,
+    SelectionEmpty,
+)
+
+_LINE_LIMIT_BYTES = 1024 * 1024  # A longer line is cut in two; dbt's own are far shorter.
+_OUTPUT_LINES_KEPT = 20
+_PIPE_CLOSE_SECONDS = 5
+
+
+@dataclass
+class _Invocation:
+    """What one child process said and how it ended."""
+
+    exit_code: int = 0
+    errors: list[str] = field(default_factory=list)
+    output: list[str] = field(default_factory=list)
+    version: str | None = None
+
+    def last_words(self) -> str:
+        return "; ".join(self.errors[-3:] or self.output[-3:]) or "it printed nothing"
+
+
+class ExecutableEngine:
+    """Runs whatever dbt executable it is given, each run in a process group and folders of its own."""
+
+    name = "executable"
+
+    def __init__(self, executable: Path, connection: DbtConnection, *, time_limit_seconds: float) -> None:
+        self._executable = executable
+        self._connection = connection
+        self._time_limit_seconds = time_limit_seconds
+
+    def run(
+        self, bundle: Bundle, tenant: Tenant, options: Options, on_model: OnModel, cancellation: Cancellation
+    ) -> Outcome:
+        """See `Engine.run`."""
+        target, log = options.workdir / "target", options.workdir / "dbt.log"
+        models: tuple[ModelResult, ...] = ()
+        failure: KiketError | None = None
+        invocation = _Invocation()
+        with _time_limit(self._time_limit_seconds, cancellation):
+            try:
+                command = [
+                    self._find_executable(),
+                    "run",
+                    *self._arguments(bundle, tenant, options, target),
+                    *(["--full-refresh"] if options.full_refresh else []),
+                    *(["--select", *options.selection] if options.selection else []),
+                    *(["--exclude", *options.exclusion] if options.exclusion else []),
+                ]
+                self._invoke(invocation, command, options, on_model, cancellation, log)
+                models = self._judge(invocation, target, options)
+                if options.docs:
+                    # catalog.json is read from the database, so it comes after the models.
+                    # A folder of its own, because dbt writes its run results again for the documentation.
+                    documentation = options.workdir / "docs"
+                    command = [command[0], "docs", "generate", *self._arguments(bundle, tenant, options, documentation)]
+                    self._invoke(docs := _Invocation(), command, options, _ignore, cancellation, log)
+                    if docs.exit_code != 0:
+                        raise DbtFailed(f"dbt docs generate ended with code {docs.exit_code}: {docs.last_words()}")
+            except BuildFailed as fault:
+                failure = fault
+                models = models or _results_if_any(target)
+        files = {
+            "manifest.json": target / "manifest.json",
+            "run_results.json": target / "run_results.json",
+            "catalog.json": options.workdir / "docs" / "catalog.json",
+            "dbt.log": log,
+        }
+        return Outcome(
+            models=models,
+            files={name: path for name, path in files.items() if path.is_file()},
+            versions={"dbt": invocation.version} if invocation.version else {},
+            failure=cancellation.reason or failure,
+        )
+
+    def _find_executable(self) -> str:
+        """The executable by path, on PATH, or beside this Python. Raises `DbtExecutableMissing`."""
+        search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+        if found := shutil.which(self._executable, path=search):
+            return found
+        raise DbtExecutableMissing(
+            f"there is no dbt executable {str(self._executable)!r} that can be run; "
+            "KIKET_DBT_EXECUTABLE has to name one, as a path or on PATH"
+        )
+
+    def _arguments(self, bundle: Bundle, tenant: Tenant, options: Options, target: Path) -> list[str]:
+        variables = {
+            "organization_id": tenant.organization_id,
+            "organization_slug": tenant.slug,
+            "organization_schema": tenant.schema,
+            "shared_schema": tenant.shared_schema,
+        }
+        return [
+            *("--project-dir", str(bundle.project_dir)),
+            *("--profiles-dir", str(bundle.profiles_dir)),
+            *("--target-path", str(target)),
+            *("--log-path", str(options.workdir / "logs")),
+            *("--vars", json.dumps(variables)),
+            *("--log-format", "json"),
+        ]
+
+    def _invoke(
+        self,
+        invocation: _Invocation,
+        command: list[str],
+        options: Options,
+        on_model: OnModel,
+        cancellation: Cancellation,
+        log: Path,
+    ) -> None:
+        passfile = options.workdir / "pgpass"
+        if not passfile.exists():
+            self._connection.write_passfile(passfile)
+        try:
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                cwd=options.workdir,
+                env=self._environment(options, passfile),
+                # A group of its own: a signal reaches dbt with all that it started, and Ctrl-C at a terminal does not.
+                start_new_session=True,
+            )
+        except OSError as fault:
+            raise DbtExecutableMissing(f"the dbt executable {command[0]} cannot be run: {fault.strerror}") from None
+        try:
+            cancellation.while_running(lambda: _kill_group(process))
+            with log.open("ab") as file:
+                reader = threading.Thread(target=_read, args=(process.stdout, file, invocation, on_model, cancellation))
+                reader.start()
+                # Not reaped yet: as long as it is a zombie, no other process can get its number and be killed below.
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+                # Whatever dbt started and left behind holds the pipe open, and must not outlive the run.
+                _kill_group(process)
+                reader.join(_PIPE_CLOSE_SECONDS)
+                if reader.is_alive():
+                    raise DbtFailed("dbt left a process behind that has left its process group; look for it by hand")
+        finally:
+            cancellation.finished()
+            _kill_group(process)
+            invocation.exit_code = process.wait()
+
+    def _environment(self, options: Options, passfile: Path) -> dict[str, str]:
+        """Only what dbt needs: no credentials, nothing of the worker's own settings."""
+        home = options.workdir / "home"
+        home.mkdir(exist_ok=True)
+        return self._connection.environment(passfile) | {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": str(home),
+            "LANG": "C.UTF-8",
+            "TZ": "UTC",
+            "PYTHONUNBUFFERED": "1",
+            "DBT_APPLICATION_NAME": options.application_name,
+            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+            # By variables and not by flags: a dbt that does not know one ignores it.
+            "DBT_USE_COLORS": "false",
+            "DBT_LOG_LEVEL_FILE": "none",
+            "DBT_PARTIAL_PARSE": "false",
+        }
+
+    def _judge(self, invocation: _Invocation, target: Path, options: Options) -> tuple[ModelResult, ...]:
+        """The results, if dbt says in every way that it succeeded. Raises the `BuildFailed` that says why not."""
+        try:
+            models = read_results(target / "run_results.json")
+        except DbtNoResults as fault:
+            if invocation.exit_code != 0 and invocation.errors:
+                raise DbtFailed(
+                    f"dbt ended with code {invocation.exit_code} before it built anything: {invocation.last_words()}"
+                ) from None
+            raise DbtNoResults(
+                f"{fault}; it ended with code {invocation.exit_code} and said last: {invocation.last_words()}"
+            ) from None
+        failed = [model for model in models if model.status == "error"]
+        if failed:
+            names = ", ".join(model.model_id.rpartition(".")[2] for model in failed)
+            raise ModelFailed(f"{len(failed)} of {len(models)} models failed: {names}. {failed[0].message}")
+        if invocation.exit_code != 0:
+            raise DbtFailed(f"dbt ended with code {invocation.exit_code}: {invocation.last_words()}")
+        if not models:
+            raise SelectionEmpty(f"no model is selected by {' '.join(options.selection) or 'the whole project'}")
+        return models
+
+
+@contextmanager
+def _time_limit(seconds: float, cancellation: Cancellation) -> Iterator[None]:
+    timer = threading.Timer(
+        seconds, cancellation.cancel, [DbtTimedOut(f"dbt did not end within {seconds:g} seconds and was stopped")]
+    )
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+
+
+def _results_if_any(target: Path) -> tuple[ModelResult, ...]:
+    try:
+        return read_results(target / "run_results.json")
+    except DbtNoResults:
+        return ()
+
+
+def _read(
+    pipe: IO[bytes], log: IO[bytes], invocation: _Invocation, on_model: OnModel, cancellation: Cancellation
+) -> None:
+    """Follow the child's output line by line: keep it as the log, and pass on what it tells of models."""
+    try:
+        while line := pipe.readline(_LINE_LIMIT_BYTES):
+            log.write(line)
+            event = read_event(line)
+            if event is None:
+                invocation.output.append(line[:500].decode("utf-8", "replace").strip())
+                del invocation.output[:-_OUTPUT_LINES_KEPT]
+                continue
+            if (version := event["data"].get("version")) and event["info"].get("name") == "MainReportVersion":
+                invocation.version = str(version).removeprefix("=")
+            if error := error_of_event(event):
+                invocation.errors.append(error)
+                del invocation.errors[:-_OUTPUT_LINES_KEPT]
+            if model := model_of_event(event):
+                on_model(model)
+    except KiketError as fault:
+        cancellation.cancel(fault)
+    except Exception as fault:  # Nobody reads on: dbt would wait for ever at a full pipe, whatever the reason.
+        cancellation.cancel(BuildFailed(f"dbt's output could not be kept: {fault}"))
+
+
+def _ignore(_: ModelResult) -> None:
+    pass
+
+
+def _kill_group(process: subprocess.Popen[bytes]) -> None:
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -1,0 +1,92 @@
+"""What dbt says of its models: in its JSON log while it runs, and in `run_results.json` afterwards."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from kiket_worker.errors import DbtNoResults
+
+
+@dataclass(frozen=True)
+class ModelResult:
+    """How one model went: status running, success, error or skipped; a duration in seconds once it has ended."""
+
+    model_id: str
+    status: str
+    duration_seconds: float | None = None
+    rows_affected: int | None = None
+    message: str | None = None
+
+
+_STATUS = {
+    "success": "success",
+    "error": "error",
+    "fail": "error",
+    "runtime error": "error",
+    "partial success": "error",
+    "skipped": "skipped",
+}
+
+
+def read_results(path: Path) -> tuple[ModelResult, ...]:
+    """The models of a `run_results.json`. Raises `DbtNoResults` for a file that is missing or is not one.
+
+    Format: https://schemas.getdbt.com/dbt/run-results/v6.json
+    """
+    try:
+        document = json.loads(path.read_bytes())
+        return tuple(_result(entry) for entry in document["results"] if entry["unique_id"].startswith("model."))
+    except FileNotFoundError:
+        raise DbtNoResults(f"dbt ended without writing {path.name}, so nothing is known of what it built") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise DbtNoResults(
+            f"dbt's {path.name} cannot be read ({fault!r}), so nothing is known of what it built"
+        ) from None
+
+
+def read_event(line: bytes) -> dict[str, Any] | None:
+    """One line of dbt's JSON log as an event with `info` and `data`, or None for anything else."""
+    try:
+        event = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    if isinstance(event, dict) and isinstance(event.get("info"), dict) and isinstance(event.get("data"), dict):
+        return event
+    return None
+
+
+def model_of_event(event: dict[str, Any]) -> ModelResult | None:
+    """The model that an event tells of, if it tells of one's start or end."""
+    data, name = event["data"], event["info"].get("name")
+    node = data.get("node_info")
+    if not isinstance(node, dict) or node.get("resource_type") != "model":
+        return None
+    model_id = str(node.get("unique_id"))
+    if name == "NodeStart":
+        return ModelResult(model_id, "running")
+    if name == "NodeFinished":
+        result = data.get("run_result")
+        result = result if isinstance(result, dict) else {}
+        return _result(result | {"unique_id": model_id})
+    return None
+
+
+def error_of_event(event: dict[str, Any]) -> str | None:
+    """The text of an event that dbt logs as an error."""
+    if event["info"].get("level") == "error" and event["info"].get("msg"):
+        return str(event["info"]["msg"])
+    return None
+
+
+def _result(entry: dict[str, Any]) -> ModelResult:
+    status = _STATUS.get(entry.get("status", "error"), "error")
+    rows = (entry.get("adapter_response") or {}).get("rows_affected")
+    return ModelResult(
+        model_id=entry["unique_id"],
+        status=status,
+        duration_seconds=max(0.0, float(entry.get("execution_time") or 0)),
+        # dbt-postgres reports -1 where Postgres counts no rows, as for a view.
+        rows_affected=rows if isinstance(rows, int) and rows >= 0 else None,
+        message=entry.get("message") if status != "success" else None,
+    )

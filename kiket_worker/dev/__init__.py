@@ -1,0 +1,1 @@
+"""Embedded services, sample data and the demo: what a laptop needs and a cluster does not."""

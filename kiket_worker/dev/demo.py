@@ -1,0 +1,315 @@
+"""The demo: the whole way of a refresh on sample organisations, checked by looking at what it left."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import DictRow, dict_row
+
+from kiket_worker.artifacts.archive import faults
+from kiket_worker.artifacts.store import open_store
+from kiket_worker.dev import environment, postgres, sample
+from kiket_worker.dev.report import OrganizationReport, Week, write_report
+from kiket_worker.ledger import organizations, runs
+from kiket_worker.ledger.database import Database
+from kiket_worker.ledger.outbox import Waiting
+from kiket_worker.ledger.runs import Run, RunId, RunModel, Status
+from kiket_worker.queue.broker import MemoryBroker, open_broker
+from kiket_worker.queue.consumers import Consumers
+from kiket_worker.queue.publisher import publish_run
+from kiket_worker.refresh.services import open_services
+from kiket_worker.refresh.worker import RefreshWorker
+from kiket_worker.schedule.ticker import tick
+from kiket_worker.settings import Settings
+from kiket_worker.tenants.schema import schema_name
+
+DATABASE = "kiket_demo"
+PAUSED = "oneills-garage"
+NOT_YET_DUE = "zubr_i_syn"
+
+DictConnection = psycopg.Connection[DictRow]
+
+_POLL_SECONDS = 0.2
+
+
+@dataclass(frozen=True)
+class Refreshed:
+    """One organisation after the demo: whether it was due, and the run that came of it."""
+
+    slug: str
+    plan: str
+    due: bool
+    run: Run | None
+    models: list[RunModel]
+    usage_events: int
+
+    @property
+    def duration_seconds(self) -> float | None:
+        """From the attempt's start to the run's end."""
+        if not self.run or not self.run.started_at or not self.run.finished_at:
+            return None
+        return round((self.run.finished_at - self.run.started_at).total_seconds(), 2)
+
+    @property
+    def status(self) -> str:
+        """The run's status; what is not due has none and stays as it was."""
+        return self.run.status if self.run else "not due"
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found. `faults` is empty exactly when everything is as it should be."""
+
+    refreshed: list[Refreshed]
+    faults: list[str]
+    report: Path
+
+    def document(self) -> dict[str, Any]:
+        """The result as `demo --json` prints it."""
+        return {
+            "organizations": [
+                {
+                    "slug": organization.slug,
+                    "plan": organization.plan,
+                    "due": organization.due,
+                    "status": organization.status,
+                    "models": len(organization.models),
+                    "usage_events": organization.usage_events,
+                    "duration_seconds": organization.duration_seconds,
+                }
+                for organization in self.refreshed
+            ],
+            "consistent": not self.faults,
+            "faults": self.faults,
+            "report": str(self.report),
+        }
+
+
+def run_demo(directory: Path, tell: Callable[[str], None]) -> DemoResult:
+    """Start a Postgres, load nine organisations, refresh those that are due, and check the result.
+
+    Everything is kept under `directory`; the database is made anew each time, and Postgres is stopped at the end.
+    `tell` hears what is going on. Raises `DevServiceFailed` and what the ledger raises.
+    """
+    now = datetime.now(UTC)
+    tell("starting Postgres")
+    admin_url = postgres.start(directory / "postgres")
+    try:
+        specs = sample.demo()
+        tell(f"loading {len(specs)} organisations with {sum(spec.issues for spec in specs):,} issues")
+        url = environment.load_platform(admin_url, DATABASE, specs, now=now)
+        settings = Settings.model_validate(
+            {
+                "DATABASE_URL": url,
+                "RABBITMQ_URL": "memory://",
+                "ARTIFACTS_URL": (directory / "artifacts").as_uri(),
+            }
+        )
+        with Database(url, max_connections=2 * settings.concurrency + 2) as database:
+            _prepare_schedule(database, now)
+            return _refresh_and_check(settings, database, directory, tell)
+    finally:
+        tell("stopping Postgres")
+        postgres.stop(directory / "postgres")
+
+
+def _prepare_schedule(database: Database, now: datetime) -> None:
+    paused = organizations.find(database, PAUSED)
+    organizations.save_settings(database, paused.organization_id, enabled=False)
+    fresh = organizations.find(database, NOT_YET_DUE)
+    with database.transaction() as connection:
+        connection.execute(
+            "update kiket_analytics.analytics_settings set last_run_at = %s where organization_id = %s",
+            [now - timedelta(minutes=30), fresh.organization_id],
+        )
+
+
+def _refresh_and_check(
+    settings: Settings, database: Database, directory: Path, tell: Callable[[str], None]
+) -> DemoResult:
+    broker = open_broker(settings)
+    assert isinstance(broker, MemoryBroker)
+
+    def publish(run: Waiting) -> None:
+        publish_run(broker, run)
+
+    with _working(settings, database, broker):
+        first = tick(database, publish, now=datetime.now(UTC), republish_after_seconds=settings.republish_after_seconds)
+        tell(f"{len(first.queued)} organisations are due: {', '.join(run.organization_slug for run in first.queued)}")
+        _wait(database, [run.run_id for run in first.queued], tell)
+        second = tick(
+            database, publish, now=datetime.now(UTC), republish_after_seconds=settings.republish_after_seconds
+        )
+        tell(f"a second tick finds {len(second.queued)} due")
+    due = {run.organization_slug: run.run_id for run in first.queued}
+    refreshed = [
+        _look(database, organization.slug, organization.plan, due.get(organization.slug))
+        for organization in organizations.list_with_settings(database)
+    ]
+    refreshed.sort(key=lambda organization: organization.slug)
+    found = [f"{run.organization_slug} is due again at once" for run in second.queued]
+    expected = {spec.slug for spec in sample.demo()} - {PAUSED, NOT_YET_DUE}
+    if set(due) != expected:
+        found.append(f"due were {sorted(due)}, and not {sorted(expected)}")
+    store = open_store(settings.artifacts_url)
+    with psycopg.connect(settings.database_url.get_secret_value(), row_factory=dict_row) as connection:
+        for organization in refreshed:
+            found += _faults_of(organization, connection)
+            if organization.run and organization.run.artifacts_location:
+                run = organization.run
+                found += faults(store, f"{run.organization_slug}/{run.run_id}/{run.attempt}")
+        report = write_report(directory / "report.html", [_report(one, connection) for one in refreshed], found)
+    return DemoResult(refreshed, found, report)
+
+
+@contextmanager
+def _working(settings: Settings, database: Database, broker: MemoryBroker) -> Iterator[None]:
+    services = open_services(settings, database, lambda run: publish_run(broker, run))
+    worker = RefreshWorker(services)
+    consumers = Consumers(broker, worker.handle, concurrency=settings.concurrency)
+    consumers.start()
+    try:
+        yield
+    except BaseException:
+        worker.stop()
+        raise
+    finally:
+        worker.finish()
+        consumers.stop()
+
+
+def _wait(database: Database, run_ids: list[Any], tell: Callable[[str], None]) -> None:
+    """Wait until every run has ended, telling of each. The worker's time limit bounds it."""
+    waiting = set(run_ids)
+    while waiting:
+        for run_id in list(waiting):
+            run = runs.get(database, run_id)
+            if run.status.has_ended:
+                waiting.discard(run_id)
+                tell(f"{run.organization_slug}: {run.status}" + (f" ({run.error_message})" if run.error_kind else ""))
+        time.sleep(_POLL_SECONDS)
+
+
+def _look(database: Database, slug: str, plan: str, run_id: RunId | None) -> Refreshed:
+    if run_id is None:
+        return Refreshed(slug, plan, due=False, run=None, models=[], usage_events=0)
+    rows = database.rows(
+        b"select count(*) as events from kiket_analytics.usage_events where run_id = %(run_id)s", {"run_id": run_id}
+    )
+    return Refreshed(
+        slug,
+        plan,
+        due=True,
+        run=runs.get(database, run_id),
+        models=runs.models(database, run_id),
+        usage_events=rows[0]["events"],
+    )
+
+
+def _faults_of(organization: Refreshed, connection: DictConnection) -> Iterator[str]:
+    """What is wrong with one organisation, as the ledger, the tenant's schema and the raw tables tell together."""
+    slug, run = organization.slug, organization.run
+    schema = schema_name(slug)
+    relations = _relations(connection, schema)
+    if run is None:
+        if relations:
+            yield f"{slug} was not due, but its schema has {', '.join(relations)}"
+        return
+    if run.status is not Status.SUCCEEDED:
+        yield f"{slug}: the run is {run.status}: {run.error_message}"
+        return
+    if not organization.models or organization.usage_events != len(organization.models):
+        yield f"{slug}: {organization.usage_events} usage events for {len(organization.models)} models"
+    built = {model.model_id.rpartition(".")[2] for model in organization.models}
+    if built != set(relations):
+        yield f"{slug}: built {sorted(built)}, but the schema has {sorted(relations)}"
+    for relation, columns in relations.items():
+        owned = [column for column in columns if column in _OWNED_BY]
+        if not owned and relation not in _WITHOUT_OWNER:
+            yield f"{slug}: nothing in {relation} tells whose rows it has"
+        for column in owned:
+            strangers = _strangers(connection, run.organization_id, schema, relation, column)
+            if strangers:
+                yield f"{slug}: {relation} has {strangers} rows of another organisation"
+    if "fct_throughput" in relations and (difference := _missing_issues(connection, run.organization_id, schema)):
+        yield f"{slug}: fct_throughput differs from the raw table by {difference} issues"
+
+
+# Which raw table tells the owner of a row, by the column that refers to it.
+_OWNED_BY = {
+    "organization_id": "organizations",
+    "project_id": "projects",
+    "user_id": "users",
+    "issue_id": "issues",
+    "epic_id": "issues",
+    "release_id": "releases",
+}
+# Usage that belongs to no project has nothing to compare: its organisation is not among the mart's columns.
+_WITHOUT_OWNER = {"stg_usage_events"}
+
+
+def _relations(connection: DictConnection, schema: str) -> dict[str, list[str]]:
+    rows = connection.execute(
+        "select relname, array_agg(attname::text) as columns from pg_class"
+        " join pg_namespace on pg_namespace.oid = relnamespace join pg_attribute on attrelid = pg_class.oid"
+        " where nspname = %s and relkind in ('r', 'v', 'm') and attnum > 0 and not attisdropped"
+        " group by relname order by relname",
+        [schema],
+    ).fetchall()
+    return {row["relname"]: row["columns"] for row in rows}
+
+
+def _strangers(connection: DictConnection, organization_id: int, schema: str, relation: str, column: str) -> int:
+    raw = _OWNED_BY[column]
+    statement = sql.SQL(
+        "select count(*) as strangers from {relation} where {column} is not null"
+        " and {column} not in (select id from {raw} where {owner} = %s)"
+    ).format(
+        relation=sql.Identifier(schema, relation),
+        column=sql.Identifier(column),
+        raw=sql.Identifier("public", raw),
+        owner=sql.Identifier("id" if raw == "organizations" else "organization_id"),
+    )
+    row = connection.execute(statement, [organization_id]).fetchone()
+    return row["strangers"] if row else 0
+
+
+def _missing_issues(connection: DictConnection, organization_id: int, schema: str) -> int:
+    statement = sql.SQL(
+        "select (select count(*) from public.issues where organization_id = %s and status = 'done'"
+        " and issue_type <> 'epic' and completed_at is not null)"
+        " - (select coalesce(sum(issues_completed), 0) from {}) as difference"
+    ).format(sql.Identifier(schema, "fct_throughput"))
+    row = connection.execute(statement, [organization_id]).fetchone()
+    return int(row["difference"]) if row else 0
+
+
+def _report(organization: Refreshed, connection: DictConnection) -> OrganizationReport:
+    name = connection.execute("select name from public.organizations where slug = %s", [organization.slug]).fetchone()
+    weeks = []
+    if organization.run and organization.run.status is Status.SUCCEEDED:
+        schema = schema_name(organization.slug)
+        weeks = connection.execute(
+            sql.SQL(
+                "select date_trunc('week', completed_on)::date as week, sum(issues_completed)::int as completed,"
+                " (sum(avg_cycle_days * issues_completed) / sum(issues_completed))::float as cycle_days"
+                " from {} join {} using (project_id, completed_on)"
+                " where completed_on >= current_date - 364 group by 1 order by 1"
+            ).format(sql.Identifier(schema, "fct_throughput"), sql.Identifier(schema, "fct_cycle_time"))
+        ).fetchall()
+    return OrganizationReport(
+        slug=organization.slug,
+        name=name["name"] if name else organization.slug,
+        plan=organization.plan,
+        status=organization.status,
+        models=len(organization.models),
+        usage_events=organization.usage_events,
+        duration_seconds=organization.duration_seconds,
+        weeks=[Week(row["week"], row["completed"], row["cycle_days"]) for row in weeks],
+    )

@@ -1,0 +1,165 @@
+"""The tree of errors: what can go wrong, named once.
+
+Every error has a `kind`, stable because the ledger stores it and alerts select by it; a message for people that
+names the thing and the remedy; and says whether trying again, with nothing changed, can help.
+"""
+
+from typing import ClassVar
+
+
+class KiketError(Exception):
+    """Something went wrong that the product knows by name. `exit_code` is the command line's answer to it."""
+
+    kind: ClassVar[str] = "internal"
+    retryable: ClassVar[bool] = False
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(KiketError):
+    """Asked for something that cannot be: wrong settings, an unknown name."""
+
+    kind = "wrong_use"
+    exit_code = 2
+
+
+class InvalidSetting(UsageError):
+    """An environment variable is missing or malformed."""
+
+    kind = "invalid_setting"
+
+
+class UnknownOrganization(UsageError):
+    """No organisation has this slug."""
+
+    kind = "organization_unknown"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(f"no organisation has the slug {slug!r}; `kiket-worker settings list` names those there are")
+
+
+class OrganizationDisabled(UsageError):
+    """The organisation has not opted in, or is paused."""
+
+    kind = "organization_disabled"
+
+    def __init__(self, slug: str) -> None:
+        super().__init__(
+            f"analytics is not enabled for organisation {slug!r}; enable it with "
+            f"`kiket-worker settings set {slug} --enabled`, or refresh it once with `--force`"
+        )
+
+
+class InvalidSlug(UsageError):
+    """A slug that cannot be turned into a schema name safely."""
+
+    kind = "organization_slug_invalid"
+
+
+class UnknownRun(UsageError):
+    """No run has this id."""
+
+    kind = "run_unknown"
+
+
+class RunNotCancellable(UsageError):
+    """The run has ended already."""
+
+    kind = "run_ended"
+
+
+class ServiceUnreachable(KiketError):
+    """A service that the worker stands on does not answer."""
+
+    kind = "service_unreachable"
+    retryable = True
+    exit_code = 3
+
+
+class PostgresUnreachable(ServiceUnreachable):
+    """Postgres refuses connections, or ended the one in use."""
+
+    kind = "postgres_unreachable"
+
+
+class RabbitmqUnreachable(ServiceUnreachable):
+    """RabbitMQ refuses connections, or ended the one in use."""
+
+    kind = "rabbitmq_unreachable"
+
+
+class ArtifactsUnreachable(ServiceUnreachable):
+    """The artifact store does not take or give files."""
+
+    kind = "artifacts_unreachable"
+
+
+class LedgerNotMigrated(KiketError):
+    """The ledger's tables are missing or older than this release."""
+
+    kind = "ledger_not_migrated"
+
+
+class LeaseLost(KiketError):
+    """Another worker has taken the organisation's lease over: this attempt may write nothing any more."""
+
+    kind = "lease_lost"
+
+
+class RunCancelled(KiketError):
+    """Somebody asked for the run to end."""
+
+    kind = "run_cancelled"
+
+
+class WorkerStopped(KiketError):
+    """The worker was told to end at once; its runs are taken over when their leases expire."""
+
+    kind = "worker_stopped"
+
+
+class BuildFailed(KiketError):
+    """dbt did not build what it was asked to."""
+
+    kind = "build_failed"
+
+
+class ModelFailed(BuildFailed):
+    """At least one model failed; the others are as dbt left them."""
+
+    kind = "model_failed"
+
+
+class DbtExecutableMissing(BuildFailed):
+    """The dbt executable is not there or cannot be run."""
+
+    kind = "dbt_executable_missing"
+
+
+class DbtTimedOut(BuildFailed):
+    """dbt did not end within the run's time limit."""
+
+    kind = "dbt_timed_out"
+
+
+class DbtFailed(BuildFailed):
+    """dbt ended with an error of its own, before or beside the models."""
+
+    kind = "dbt_failed"
+
+
+class DbtNoResults(BuildFailed):
+    """dbt ended without results that can be read: nothing is known of what it built."""
+
+    kind = "dbt_no_results"
+
+
+class SelectionEmpty(BuildFailed):
+    """The selection names no model."""
+
+    kind = "selection_empty"
+
+
+class ArtifactsRefused(KiketError):
+    """The artifact store answered and refused: missing bucket, no rights, full disk."""
+
+    kind = "artifacts_refused"

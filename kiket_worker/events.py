@@ -1,0 +1,138 @@
+"""Every log event: its name, its fields, how loud it is, and what an operator does about it.
+
+Names and fields are a public contract: alerting selects by them. Code logs through `Event.log`, so that an event that
+is not listed here cannot be written, nor a field that its event does not name.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+_RUN = frozenset({"organization", "run_id", "attempt", "worker"})
+
+
+@dataclass(frozen=True)
+class Event:
+    """One kind of log line. `level` is a `logging` level; `remedy` is empty where nothing needs doing."""
+
+    name: str
+    level: int
+    meaning: str
+    fields: frozenset[str]
+    remedy: str = ""
+
+    def log(self, **fields: Any) -> None:
+        """Write the event. Raises `TypeError` for a field that the event does not have."""
+        if unknown := fields.keys() - self.fields:
+            raise TypeError(f"event {self.name} has no field {', '.join(sorted(unknown))}")
+        present = {name: value for name, value in fields.items() if value is not None}
+        structlog.get_logger().log(self.level, self.name, **present)
+
+
+TICKER_STARTED = Event(
+    "ticker.started",
+    logging.INFO,
+    "The ticker runs and will look for due organisations.",
+    frozenset({"interval_seconds"}),
+)
+TICKER_TICKED = Event(
+    "ticker.ticked",
+    logging.INFO,
+    "Due organisations were queued and waiting runs published.",
+    frozenset({"queued", "published", "duration_seconds"}),
+)
+TICKER_FAILED = Event(
+    "ticker.failed",
+    logging.ERROR,
+    "A tick ended early; what it had queued stays queued, and the next tick goes on.",
+    frozenset({"error_kind", "error"}),
+    "See that Postgres and RabbitMQ answer; nothing is lost meanwhile.",
+)
+WORKER_STARTED = Event("worker.started", logging.INFO, "A worker takes messages.", frozenset({"worker", "concurrency"}))
+WORKER_STOPPED = Event("worker.stopped", logging.INFO, "A worker has ended in order.", frozenset({"worker"}))
+WORKER_FAILED = Event(
+    "worker.failed",
+    logging.ERROR,
+    "A message could not be handled for a reason that is not the run's own.",
+    frozenset({"organization", "run_id", "worker", "error_kind", "error"}),
+    "See that Postgres answers; the ticker publishes the run again.",
+)
+REFRESH_REJECTED = Event(
+    "refresh.rejected",
+    logging.WARNING,
+    "A message does not follow the contract or names no organisation; it went to the dead letters.",
+    frozenset({"error_kind", "error"}),
+    "Mend the publisher by the reason given.",
+)
+RUN_QUEUED = Event(
+    "run.queued",
+    logging.INFO,
+    "A refresh was asked for and is in the ledger.",
+    frozenset({"organization", "run_id", "reason"}),
+)
+RUN_COALESCED = Event(
+    "run.coalesced",
+    logging.INFO,
+    "A request joined the run that waits already.",
+    frozenset({"organization", "run_id", "reason"}),
+)
+RUN_CLAIMED = Event("run.claimed", logging.INFO, "A worker holds the lease and begins an attempt.", _RUN)
+RUN_TAKEN_OVER = Event(
+    "run.taken_over",
+    logging.WARNING,
+    "The lease of an earlier attempt had expired; its database sessions were ended.",
+    _RUN | {"sessions_ended"},
+    "Find out why the earlier worker died; its last lines name it.",
+)
+RUN_SKIPPED = Event(
+    "run.skipped",
+    logging.WARNING,
+    "The run ended before an attempt: the organisation is disabled, gone, or has no valid slug.",
+    frozenset({"organization", "run_id", "error_kind", "error"}),
+    "Enable the organisation or stop asking for it.",
+)
+MODEL_FINISHED = Event(
+    "model.finished",
+    logging.INFO,
+    "One model was built.",
+    _RUN | {"model_id", "duration_seconds", "rows_affected"},
+)
+MODEL_FAILED = Event(
+    "model.failed",
+    logging.WARNING,
+    "One model failed or was skipped because of another.",
+    _RUN | {"model_id", "duration_seconds", "error"},
+    "The model's author mends it; the run's artifacts hold the compiled SQL.",
+)
+RUN_BUILT = Event("run.built", logging.INFO, "Every model was built.", _RUN | {"duration_seconds", "models"})
+RUN_ARCHIVED = Event(
+    "run.archived",
+    logging.INFO,
+    "Every artifact of the attempt is stored and indexed.",
+    _RUN | {"duration_seconds", "artifacts", "files", "bytes"},
+)
+RUN_SUCCEEDED = Event(
+    "run.succeeded",
+    logging.INFO,
+    "The run is complete and its usage recorded.",
+    _RUN | {"duration_seconds", "usage_events"},
+)
+RUN_FAILED = Event(
+    "run.failed",
+    logging.ERROR,
+    "The run ended without success; the organisation is next tried at its cadence.",
+    _RUN | {"duration_seconds", "error_kind", "error", "artifacts"},
+    "By `error_kind`: a model's fault is its author's, anything else the operator's.",
+)
+RUN_CANCELLED = Event("run.cancelled", logging.WARNING, "The run was ended on request.", _RUN | {"duration_seconds"})
+LEASE_LOST = Event(
+    "lease.lost",
+    logging.ERROR,
+    "This attempt lost its lease: its dbt was killed and it wrote nothing more.",
+    _RUN | {"error"},
+    "Look for pauses or partitions between this worker and Postgres.",
+)
+
+CATALOGUE: dict[str, Event] = {value.name: value for value in list(globals().values()) if isinstance(value, Event)}

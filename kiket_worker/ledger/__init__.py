@@ -1,0 +1,1 @@
+"""The ledger: the worker's own tables in the schema `kiket_analytics`, and the only truth about runs."""

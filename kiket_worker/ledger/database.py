@@ -1,0 +1,89 @@
+"""The way to the ledger's database: a pool, transactions, and statements kept in `sql/`."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from importlib.resources import files
+from typing import Any, Self
+
+import psycopg
+from psycopg.rows import DictRow, dict_row
+from psycopg_pool import ConnectionPool, PoolTimeout
+
+from kiket_worker.errors import InvalidSetting, LedgerNotMigrated, PostgresUnreachable
+
+Connection = psycopg.Connection[DictRow]
+
+_CONNECT_TIMEOUT_SECONDS = 10
+
+
+@cache
+def statement(name: str) -> bytes:
+    """The text of `sql/<name>.sql`."""
+    return files(__package__).joinpath("sql", f"{name}.sql").read_bytes()
+
+
+class Database:
+    """The ledger's connections. Used as a context manager, which closes them."""
+
+    def __init__(self, url: str, *, max_connections: int = 4) -> None:
+        """Connect once, so that a wrong address is said at once and by name. Raises `PostgresUnreachable`."""
+        self._url = url
+        self.connect().close()
+        self._pool: ConnectionPool[Connection] = ConnectionPool(
+            url,
+            kwargs={"row_factory": dict_row, "application_name": "kiket-worker"},
+            min_size=0,
+            max_size=max_connections,
+            timeout=_CONNECT_TIMEOUT_SECONDS,
+            check=ConnectionPool.check_connection,
+            open=True,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.close()
+
+    def connect(self) -> Connection:
+        """A connection of one's own, outside the pool. Raises `PostgresUnreachable`."""
+        try:
+            return psycopg.connect(
+                self._url,
+                row_factory=dict_row,
+                application_name="kiket-worker",
+                connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            )
+        except psycopg.OperationalError as fault:
+            raise PostgresUnreachable(f"Postgres at DATABASE_URL cannot be reached: {fault}") from fault
+        except psycopg.ProgrammingError as fault:
+            raise InvalidSetting(f"DATABASE_URL is not a connection URL: {fault}") from None
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """One transaction on a pooled connection: committed at the end, rolled back by an exception.
+
+        Raises `PostgresUnreachable` when the connection cannot be had or breaks, and `LedgerNotMigrated` when the
+        ledger's tables are not there.
+        """
+        try:
+            with self._pool.connection() as connection:
+                yield connection
+        except PoolTimeout as fault:
+            raise PostgresUnreachable(f"Postgres gave no connection: {fault}") from fault
+        except (
+            psycopg.errors.UndefinedTable,
+            psycopg.errors.UndefinedColumn,
+            psycopg.errors.InvalidSchemaName,
+        ) as fault:
+            raise LedgerNotMigrated(f"the ledger is not up to date ({fault}); run `kiket-worker migrate`") from fault
+        except psycopg.OperationalError as fault:
+            if fault.sqlstate is None or fault.sqlstate.startswith(("08", "57P")):
+                raise PostgresUnreachable(f"Postgres ended the connection: {fault}") from fault
+            raise
+
+    def rows(self, query: bytes, parameters: dict[str, Any] | None = None) -> list[DictRow]:
+        """Run one statement in a transaction of its own and give its rows."""
+        with self.transaction() as connection:
+            return connection.execute(query, parameters).fetchall()

@@ -1,0 +1,193 @@
+"""Runs in the ledger: asked for, looked at, cancelled."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, NewType
+from uuid import UUID
+
+import psycopg
+
+from kiket_worker.contract import Reason
+from kiket_worker.errors import RunNotCancellable, UnknownRun
+from kiket_worker.ledger.database import Connection, Database, statement
+
+RunId = NewType("RunId", UUID)
+
+
+class Status(StrEnum):
+    """The steps of a run, in their order, and its four ends."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    BUILT = "built"
+    ARCHIVED = "archived"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    SKIPPED = "skipped"
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether nothing will happen to the run any more."""
+        return self in {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.SKIPPED}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What somebody asks for: a refresh of one organisation."""
+
+    organization_id: int
+    organization_slug: str
+    reason: Reason = Reason.MANUAL
+    requested_by: str | None = None
+    idempotency_key: str | None = None
+    forced: bool = False
+    full_refresh: bool = False
+    docs: bool = False
+    selection: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The answer to a request: the run that will serve it. `is_new` is false when it joined one or was repeated."""
+
+    run_id: RunId
+    is_new: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """One row of `kiket_analytics.runs`."""
+
+    run_id: RunId
+    organization_id: int
+    organization_slug: str
+    reason: Reason
+    requested_by: str | None
+    forced: bool
+    full_refresh: bool
+    docs: bool
+    selection: list[str] | None
+    urgency: float | None
+    status: Status
+    attempt: int
+    lease_epoch: int | None
+    worker: str | None
+    queued_at: datetime
+    published_at: datetime | None
+    started_at: datetime | None
+    built_at: datetime | None
+    archived_at: datetime | None
+    finished_at: datetime | None
+    cancel_requested_at: datetime | None
+    artifacts_location: str | None
+    artifacts_index_sha256: str | None
+    error_kind: str | None
+    error_message: str | None
+    billable: bool
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Run":
+        """Read a row of the table."""
+        return cls(**row | {"reason": Reason(row["reason"]), "status": Status(row["status"])})
+
+
+@dataclass(frozen=True)
+class RunModel:
+    """How one model of a run went."""
+
+    model_id: str
+    status: str
+    duration_seconds: float | None
+    rows_affected: int | None
+    message: str | None = None
+
+
+def request(database: Database, wanted: Request) -> Accepted:
+    """Put a request into the ledger: a new queued run, or the one that waits already.
+
+    A repeated idempotency key gives the run that it named the first time, whatever became of it.
+    """
+    try:
+        return _request_once(database, wanted)
+    except psycopg.errors.UniqueViolation:
+        # The same key was used at the same moment; whoever was first has committed by now, and its run is found.
+        return _request_once(database, wanted)
+
+
+def _request_once(database: Database, wanted: Request) -> Accepted:
+    key = {"organization_id": wanted.organization_id, "idempotency_key": wanted.idempotency_key}
+    with database.transaction() as connection:
+        repeated = connection.execute(
+            "select run_id from kiket_analytics.run_requests"
+            " where organization_id = %(organization_id)s and idempotency_key = %(idempotency_key)s",
+            key,
+        ).fetchone()
+        if repeated:
+            return Accepted(repeated["run_id"], is_new=False)
+        parameters = asdict(wanted) | {"selection": list(wanted.selection) if wanted.selection else None}
+        row = connection.execute(statement("request_run"), parameters).fetchone()
+        assert row is not None  # The statement inserts or updates, and gives the row in both cases.
+        if wanted.idempotency_key:
+            connection.execute(
+                "insert into kiket_analytics.run_requests (organization_id, idempotency_key, run_id)"
+                " values (%(organization_id)s, %(idempotency_key)s, %(run_id)s)",
+                key | {"run_id": row["run_id"]},
+            )
+        return Accepted(row["run_id"], is_new=row["is_new"])
+
+
+def get(database: Database, run_id: UUID) -> Run:
+    """The run with this id. Raises `UnknownRun`."""
+    rows = database.rows(b"select * from kiket_analytics.runs where run_id = %(run_id)s", {"run_id": run_id})
+    if not rows:
+        raise UnknownRun(f"no run has the id {run_id}; `kiket-worker runs list` shows the newest")
+    return Run.from_row(rows[0])
+
+
+def models(database: Database, run_id: UUID) -> list[RunModel]:
+    """The models of a run, by id."""
+    rows = database.rows(
+        b"select model_id, status, duration_seconds, rows_affected, message from kiket_analytics.run_models"
+        b" where run_id = %(run_id)s order by model_id",
+        {"run_id": run_id},
+    )
+    return [RunModel(**row) for row in rows]
+
+
+def list_newest(
+    database: Database, *, organization_id: int | None = None, status: Status | None = None, limit: int
+) -> list[Run]:
+    """At most `limit` runs, newest first."""
+    parameters = {"organization_id": organization_id, "status": status, "run_limit": limit}
+    return [Run.from_row(row) for row in database.rows(statement("list_runs"), parameters)]
+
+
+def cancel(database: Database, run_id: UUID) -> Status:
+    """End a waiting run, or ask the worker of an executing one to end it; give the status it then has.
+
+    Raises `UnknownRun`, and `RunNotCancellable` for a run that has ended.
+    """
+    with database.transaction() as connection:
+        run = lock(connection, run_id)
+        if run is None:
+            raise UnknownRun(f"no run has the id {run_id}; `kiket-worker runs list` shows the newest")
+        if run.status.has_ended:
+            raise RunNotCancellable(f"run {run_id} has ended already: it is {run.status}")
+        if run.status is Status.QUEUED:
+            connection.execute(
+                "update kiket_analytics.runs set status = 'cancelled', finished_at = now(), cancel_requested_at = now()"
+                " where run_id = %s",
+                [run_id],
+            )
+            return Status.CANCELLED
+        connection.execute("update kiket_analytics.runs set cancel_requested_at = now() where run_id = %s", [run_id])
+        return run.status
+
+
+def lock(connection: Connection, run_id: UUID) -> Run | None:
+    """The run, with its row locked until the caller's transaction ends."""
+    row = connection.execute("select * from kiket_analytics.runs where run_id = %s for update", [run_id]).fetchone()
+    return Run.from_row(row) if row else None

@@ -1,0 +1,1 @@
+"""The pipeline of one refresh: claim, build, archive, record usage."""

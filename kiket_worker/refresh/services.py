@@ -1,0 +1,47 @@
+"""What a refresh works with: opened once a process, used by every run."""
+
+import os
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kiket_worker.artifacts.store import Store, open_store
+from kiket_worker.dbt.bundle import Bundle, core_bundle
+from kiket_worker.dbt.connection import DbtConnection
+from kiket_worker.dbt.engine import Engine
+from kiket_worker.dbt.executable import ExecutableEngine
+from kiket_worker.ledger.database import Database
+from kiket_worker.ledger.outbox import Waiting
+from kiket_worker.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts that the pipeline is made of. `worker` names this process in the ledger and in the log."""
+
+    database: Database
+    bundle: Bundle
+    engine: Engine
+    store: Store
+    publish: Callable[[Waiting], None]
+    worker: str
+    shared_schema: str
+    lease_ttl_seconds: float
+
+
+def open_services(settings: Settings, database: Database, publish: Callable[[Waiting], None]) -> Services:
+    """The parts as the settings name them."""
+    return Services(
+        database=database,
+        bundle=core_bundle(),
+        engine=ExecutableEngine(
+            settings.dbt_executable,
+            DbtConnection.from_settings(settings),
+            time_limit_seconds=settings.run_time_limit_seconds,
+        ),
+        store=open_store(settings.artifacts_url),
+        publish=publish,
+        worker=f"{socket.gethostname()}:{os.getpid()}",
+        shared_schema=settings.dbt_shared_schema,
+        lease_ttl_seconds=settings.lease_ttl_seconds,
+    )

@@ -1,0 +1,1 @@
+"""When organisations are due, and the ticker that queues them."""

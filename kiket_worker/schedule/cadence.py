@@ -1,0 +1,42 @@
+"""When an organisation is due: the rule, without clock or database.
+
+`ledger/sql/queue_due_runs.sql` says the same set-based; a property test holds the two together.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from kiket_worker.ledger.organizations import PLAN_INTERVAL_HOURS, Plan
+
+
+@dataclass(frozen=True)
+class Cadence:
+    """What decides when one organisation is refreshed."""
+
+    plan: Plan
+    enabled: bool
+    refresh_interval_hours: int | None = None
+    last_run_at: datetime | None = None
+
+    @property
+    def interval(self) -> timedelta:
+        """The organisation's own setting, or else its plan's default."""
+        return timedelta(hours=self.refresh_interval_hours or PLAN_INTERVAL_HOURS[self.plan])
+
+    def due_at(self) -> datetime | None:
+        """The moment it becomes due; None when it is not enabled, or was never run and so is due at any time."""
+        if not self.enabled or self.last_run_at is None:
+            return None
+        return self.last_run_at + self.interval
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether a refresh should be queued at `now`, if none is active."""
+        if not self.enabled:
+            return False
+        return self.last_run_at is None or self.last_run_at + self.interval <= now
+
+    def urgency(self, now: datetime) -> float:
+        """How long overdue, in intervals: what is most overdue for its plan goes first. Never run is infinitely so."""
+        if self.last_run_at is None:
+            return float("inf")
+        return (now - self.last_run_at - self.interval) / self.interval

@@ -1,0 +1,78 @@
+"""Every environment variable that the worker reads, with its default and unit."""
+
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from kiket_worker.errors import InvalidSetting
+
+
+def _with_scheme(*schemes: str) -> AfterValidator:
+    """Check that a URL has one of the schemes; the URL may hold a password, so it is not repeated in the error."""
+
+    def check(value: SecretStr) -> SecretStr:
+        scheme, separator, rest = value.get_secret_value().partition("://")
+        if not separator or scheme not in schemes or not (rest or scheme == "memory"):
+            raise ValueError(f"must be a URL that begins with {' or '.join(f'{scheme}://' for scheme in schemes)}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _is_artifacts_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme == "file" and parts.path.startswith("/") and not parts.netloc:
+        return value
+    if parts.scheme == "s3" and parts.netloc:
+        return value
+    raise ValueError("must be s3://bucket/prefix or file:///directory")
+
+
+class Settings(BaseSettings):
+    """The environment, checked. Secrets are wrapped, so that printing settings shows none."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="ignore", env_ignore_empty=True)
+
+    database_url: Annotated[SecretStr, _with_scheme("postgresql", "postgres")] = Field(alias="DATABASE_URL")
+    rabbitmq_url: Annotated[SecretStr, _with_scheme("amqp", "amqps", "memory")] = Field(alias="RABBITMQ_URL")
+    artifacts_url: Annotated[str, AfterValidator(_is_artifacts_url)] = Field(alias="ARTIFACTS_URL")
+
+    dbt_host: str | None = Field(None, alias="DBT_HOST")
+    dbt_port: int | None = Field(None, alias="DBT_PORT", ge=1, le=65535)
+    dbt_database: str | None = Field(None, alias="DBT_DATABASE")
+    dbt_user: str | None = Field(None, alias="DBT_USER")
+    dbt_password: SecretStr | None = Field(None, alias="DBT_PASSWORD")
+    dbt_shared_schema: str = Field("analytics_shared", alias="DBT_SHARED_SCHEMA", pattern=r"^[a-z][a-z0-9_]{0,62}$")
+
+    dbt_executable: Path = Field(Path("dbt"), alias="KIKET_DBT_EXECUTABLE")
+    concurrency: int = Field(2, alias="KIKET_CONCURRENCY", ge=1, le=64)
+    tick_interval_seconds: float = Field(30, alias="KIKET_TICK_INTERVAL_SECONDS", gt=0)
+    republish_after_seconds: float = Field(900, alias="KIKET_REPUBLISH_AFTER_SECONDS", gt=0)
+    lease_ttl_seconds: float = Field(30, alias="KIKET_LEASE_TTL_SECONDS", ge=1)
+    run_time_limit_seconds: float = Field(1800, alias="KIKET_RUN_TIME_LIMIT_SECONDS", gt=0)
+
+    @property
+    def in_one_process(self) -> bool:
+        """Whether ticker and worker share this process, with no RabbitMQ between them."""
+        return self.rabbitmq_url.get_secret_value().startswith("memory://")
+
+
+def load_settings() -> Settings:
+    """Read the environment. Raises `InvalidSetting`, which names each variable that is missing or malformed."""
+    try:
+        return Settings()
+    except ValidationError as fault:
+        complaints = [_explain(str(error["loc"][0]), error["type"], error["msg"]) for error in fault.errors()]
+        raise InvalidSetting(
+            "; ".join(complaints) + ". `.env.example` explains each variable; "
+            "`kiket-worker dev env` prints those of the development services"
+        ) from None
+
+
+def _explain(variable: str, kind: str, message: str) -> str:
+    if kind == "missing":
+        return f"{variable} is not set"
+    return f"{variable}: {message.removeprefix('Value error, ')}"

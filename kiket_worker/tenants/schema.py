@@ -1,0 +1,35 @@
+"""From a slug to the name of its schema, or a refusal."""
+
+import re
+from typing import NewType
+
+from kiket_worker.errors import InvalidSlug
+from kiket_worker.ledger.database import Database
+
+SchemaName = NewType("SchemaName", str)
+
+SCHEMA_PREFIX = "analytics_org_"
+SLUG_LIMIT = 49  # Postgres cuts identifiers at 63 bytes without an error, and the prefix takes 14 of them.
+_SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?")
+
+
+def schema_name(slug: str) -> SchemaName:
+    """The schema that holds the organisation's relations. Raises `InvalidSlug` for a slug that cannot be one."""
+    if len(slug) > SLUG_LIMIT:
+        raise InvalidSlug(f"slug {slug!r} has {len(slug)} characters; a schema name has room for {SLUG_LIMIT}")
+    if not _SLUG.fullmatch(slug):
+        raise InvalidSlug(
+            f"slug {slug!r} cannot be a schema name: it may have a-z and 0-9, with - and _ between them only"
+        )
+    return SchemaName(SCHEMA_PREFIX + slug.replace("-", "_"))
+
+
+def has_relations(database: Database, schema: str) -> bool:
+    """Whether a schema is there and holds any table or view."""
+    return bool(
+        database.rows(
+            b"select from pg_class join pg_namespace on pg_namespace.oid = relnamespace"
+            b" where nspname = %(schema)s and relkind in ('r', 'v', 'm') limit 1",
+            {"schema": schema},
+        )
+    )
