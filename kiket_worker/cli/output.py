@@ -9,6 +9,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+# Cells are not cut or wrapped to a terminal that is not there: a line stays a row for whatever reads the pipe.
+_PIPED_WIDTH = 10_000
+
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -22,9 +25,10 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> Non
     table = Table(*columns, box=None, header_style="bold", pad_edge=False)
     for row in rows:
         table.add_row(*("" if cell is None else _cell(cell) for cell in row))
-    # Piped, a table keeps its width: cells are not cut to a terminal that is not there.
     console = Console(highlight=False, markup=False)
-    console.print(table, soft_wrap=not console.is_terminal)
+    if not console.is_terminal:
+        console.width = _PIPED_WIDTH
+    console.print(table)
 
 
 def _cell(value: object) -> str:

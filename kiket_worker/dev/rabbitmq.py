@@ -216,14 +216,16 @@ def _answers(ports: Ports) -> bool:
 
 def _processes(directory: Path, but: frozenset[str] = frozenset()) -> list[psutil.Process]:
     """What was started for `directory` and still runs, except processes of the names in `but`."""
-    return [
-        process
-        for process in psutil.process_iter(["name", "environ"])
-        # The environment is None where it is another user's, or has ended.
-        if (process.info["environ"] or {}).get(_MARK) == str(directory)
-        and process.info["name"] not in but
-        and alive(process)
-    ]
+
+    def belongs(process: psutil.Process) -> bool:
+        environment = process.info["environ"]
+        if environment:
+            return bool(environment.get(_MARK) == str(directory))
+        # Between two programs, at an exec, a process has no environment for a moment, but keeps its directory.
+        return bool(process.info["cwd"] == str(directory))
+
+    processes = psutil.process_iter(["name", "environ", "cwd"])
+    return [process for process in processes if belongs(process) and process.info["name"] not in but and alive(process)]
 
 
 def _node(directory: Path) -> list[psutil.Process]:

@@ -60,14 +60,18 @@ class Service:
         name = str(self.directory)
         return [
             process
-            for process in psutil.process_iter(["cmdline", "environ", "cwd"])
+            for process in psutil.process_iter(["cmdline", "environ", "cwd", "name", "ppid"])
             if any(name in str(process.info[field]) for field in ("cmdline", "environ", "cwd")) and alive(process)
         ]
 
     def servers(self) -> list[int]:
         """Pids of the servers themselves, without their children."""
-        named = {process.pid: process for process in self.processes() if process.name() == self.server_name}
-        return [pid for pid, process in named.items() if process.ppid() not in named]
+        parents = {
+            process.pid: process.info["ppid"]
+            for process in self.processes()
+            if process.info["name"] == self.server_name
+        }
+        return [pid for pid, parent in parents.items() if parent not in parents]
 
     def addresses(self) -> set[str]:
         """Where the service listens for TCP connections."""

@@ -1,0 +1,177 @@
+"""The real services that tests stand on, started once a session whatever the number of test processes.
+
+The first process that needs a service starts it, under a file lock, in a folder that all processes of the session know;
+the session's own process stops what was started. Databases are clones of templates, one for each test that asks.
+"""
+
+import os
+import shutil
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import boto3
+import psycopg
+import pytest
+from moto.server import ThreadedMotoServer
+from psycopg.rows import DictRow, dict_row
+
+from kiket_worker.dev import environment, platform, postgres, rabbitmq, sample
+from kiket_worker.dev.service import locked
+from kiket_worker.ledger.database import Database
+from kiket_worker.ledger.migrate import migrate
+from kiket_worker.telemetry import silence_logs
+
+_FOLDER = "KIKET_TEST_FOLDER"
+
+# The moment at which the sample data ends.
+SAMPLE_NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        # Short, because a unix socket's path is: below /tmp and not below pytest's own folder.
+        os.environ[_FOLDER] = tempfile.mkdtemp(prefix="kiket-", dir="/tmp")
+    for variable in ("DATABASE_URL", "RABBITMQ_URL", "ARTIFACTS_URL"):
+        os.environ.pop(variable, None)
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        folder = Path(os.environ.pop(_FOLDER))
+        rabbitmq.stop(folder / "rabbitmq")
+        postgres.stop(folder / "postgres")
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    silence_logs()
+
+
+@dataclass(frozen=True)
+class TestDatabase:
+    """A database of a test's own."""
+
+    __test__ = False
+
+    url: str
+
+    def connect(self) -> psycopg.Connection[DictRow]:
+        """A superuser's connection, each statement committed at once."""
+        return psycopg.connect(self.url, autocommit=True, row_factory=dict_row)
+
+    def rows(self, query: str, *parameters: object) -> list[DictRow]:
+        with self.connect() as connection:
+            return connection.execute(query.encode(), parameters).fetchall()
+
+    def execute(self, query: str, *parameters: object) -> None:
+        with self.connect() as connection:
+            connection.execute(query.encode(), parameters)
+
+
+@pytest.fixture(scope="session")
+def service_folder() -> Path:
+    return Path(os.environ[_FOLDER])
+
+
+@pytest.fixture(scope="session")
+def postgres_url(service_folder: Path) -> str:
+    """The superuser's URL of the session's Postgres."""
+    return postgres.start(service_folder / "postgres")
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_url(service_folder: Path) -> str:
+    """The URL of the session's RabbitMQ node. Tests that use it belong to the xdist group `rabbitmq`."""
+    return rabbitmq.start(service_folder / "rabbitmq")
+
+
+@pytest.fixture(scope="session")
+def s3_bucket() -> Iterator[str]:
+    """A bucket on an S3 server of this process, reached by the `AWS_*` variables that are set for the session."""
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    variables = {
+        "AWS_ENDPOINT_URL_S3": f"http://{host}:{port}",
+        "AWS_ACCESS_KEY_ID": "testing",
+        "AWS_SECRET_ACCESS_KEY": "testing",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in variables.items():
+            patch.setenv(name, value)
+        boto3.client("s3").create_bucket(Bucket="kiket-artifacts")
+        yield "kiket-artifacts"
+    server.stop()
+
+
+def _template(folder: Path, admin_url: str, name: str, fill: Callable[[str], object]) -> str:
+    """The name of a database that is made once a session and only ever cloned."""
+    made = folder / f"{name}.made"
+    with locked(folder / "templates"):
+        if not made.exists():
+            fill(name)
+            made.touch()
+    return name
+
+
+def _fill_empty(admin_url: str, name: str) -> None:
+    url = postgres.create_database(admin_url, name)
+    with psycopg.connect(url) as connection:
+        platform.create_tables(connection)
+    migrate(url)
+
+
+@pytest.fixture(scope="session")
+def bare_template(service_folder: Path, postgres_url: str) -> str:
+    return _template(service_folder, postgres_url, "bare", lambda name: _fill_empty(postgres_url, name))
+
+
+@pytest.fixture(scope="session")
+def sample_template(service_folder: Path, postgres_url: str) -> str:
+    def fill(name: str) -> None:
+        environment.load_platform(postgres_url, name, sample.tiny(), now=SAMPLE_NOW)
+
+    return _template(service_folder, postgres_url, "sample", fill)
+
+
+def _clone(admin_url: str, template: str | None) -> Iterator[TestDatabase]:
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    yield TestDatabase(postgres.create_database(admin_url, name, template))
+    postgres.drop_database(admin_url, name)
+
+
+@pytest.fixture
+def empty_database(postgres_url: str) -> Iterator[TestDatabase]:
+    """A database with nothing in it."""
+    yield from _clone(postgres_url, None)
+
+
+@pytest.fixture
+def database(postgres_url: str, bare_template: str) -> Iterator[TestDatabase]:
+    """The platform's tables, empty, and the ledger."""
+    yield from _clone(postgres_url, bare_template)
+
+
+@pytest.fixture(scope="module")
+def module_database(postgres_url: str, bare_template: str) -> Iterator[TestDatabase]:
+    """The same for all tests of a module."""
+    yield from _clone(postgres_url, bare_template)
+
+
+@pytest.fixture
+def sample_database(postgres_url: str, sample_template: str) -> Iterator[TestDatabase]:
+    """The four organisations of `sample.tiny()`, all opted in and never refreshed, and the ledger."""
+    yield from _clone(postgres_url, sample_template)
+
+
+@pytest.fixture
+def ledger(sample_database: TestDatabase) -> Iterator[Database]:
+    """The product's own way to the ledger of `sample_database`."""
+    with Database(sample_database.url, max_connections=8) as opened:
+        yield opened
