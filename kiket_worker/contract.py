@@ -4,12 +4,12 @@ The message is plain JSON in UTF-8. Unknown fields are ignored, so that newer pu
 a missing or wrong field makes the whole message invalid.
 """
 
-import json
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic_core import PydanticCustomError, from_json
 
 QUEUE_REQUESTS = "kiket.analytics.refresh"
 QUEUE_SCHEDULED = "kiket.analytics.refresh.scheduled"
@@ -31,6 +31,13 @@ class InvalidMessage(ValueError):
     """A message body that does not follow the contract; the text says how."""
 
 
+def _is_integer(value: Any) -> Any:
+    # To Python, and so to a literal, `true` and `1.0` are equal to 1.
+    if type(value) is not int:
+        raise PydanticCustomError("integer", "Input should be the integer 1")
+    return value
+
+
 # Postgres' text cannot hold the character NUL, though JSON's strings can.
 _Text = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
 
@@ -40,7 +47,7 @@ class RefreshMessage(BaseModel):
 
     model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
 
-    version: Literal[1]
+    version: Annotated[Literal[1], BeforeValidator(_is_integer)]
     organization: _Text
     reason: Reason = Reason.MANUAL
     requested_by: _Text | None = None
@@ -54,21 +61,27 @@ class RefreshMessage(BaseModel):
     @classmethod
     def from_bytes(cls, body: bytes) -> "RefreshMessage":
         """Read a message body. Raises `InvalidMessage` with a text that names the field and the fault."""
-        if len(body) > MESSAGE_LIMIT_BYTES:
-            raise InvalidMessage(f"the body has {len(body)} bytes; at most {MESSAGE_LIMIT_BYTES} are read")
+        _check_size(body)
         try:
+            from_json(body, allow_inf_nan=False)  # The model's own parser takes NaN, which is no JSON.
             return cls.model_validate_json(body)
         except ValidationError as fault:
             raise InvalidMessage("; ".join(_explain(error["loc"], error["msg"]) for error in fault.errors())) from None
+        except ValueError as fault:
+            raise InvalidMessage(_explain((), f"Invalid JSON: {fault}")) from None
 
     def to_bytes(self) -> bytes:
-        """The message as JSON, without the fields that are at their defaults."""
-        return json.dumps(
-            {"version": self.version, "organization": self.organization, "reason": self.reason}
-            | self.model_dump(mode="json", exclude_defaults=True),
-            separators=(",", ":"),
-        ).encode()
+        """The message as JSON, without the fields at their defaults. Raises `InvalidMessage` where that is too long."""
+        body = self.model_dump_json(exclude_defaults=True).encode()
+        _check_size(body)
+        return body
+
+
+def _check_size(body: bytes) -> None:
+    if len(body) > MESSAGE_LIMIT_BYTES:
+        raise InvalidMessage(_explain((), f"the body has {len(body)} bytes; at most {MESSAGE_LIMIT_BYTES} are read"))
 
 
 def _explain(location: tuple[int | str, ...], message: str) -> str:
-    return f"{'.'.join(map(str, location)) or 'message'}: {message}"
+    # In one line, whatever characters of the value the message repeats.
+    return f"{'.'.join(map(str, location)) or 'message'}: {' '.join(message.split())}"

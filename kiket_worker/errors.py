@@ -55,6 +55,12 @@ class InvalidSlug(UsageError):
     kind = "organization_slug_invalid"
 
 
+class SchemaTaken(InvalidSlug):
+    """Another organisation's slug gives the same schema."""
+
+    kind = "organization_schema_taken"
+
+
 class UnknownRun(UsageError):
     """No run has this id."""
 
@@ -93,10 +99,22 @@ class ArtifactsUnreachable(ServiceUnreachable):
     kind = "artifacts_unreachable"
 
 
+class LedgerForbidden(KiketError):
+    """The database login may not do what the worker needs."""
+
+    kind = "ledger_forbidden"
+
+
 class LedgerNotMigrated(KiketError):
     """The ledger's tables are missing or older than this release."""
 
     kind = "ledger_not_migrated"
+
+
+class OrganizationGone(KiketError):
+    """The organisation was removed or renamed after its run was queued."""
+
+    kind = "organization_gone"
 
 
 class LeaseLost(KiketError):
@@ -157,6 +175,19 @@ class SelectionEmpty(BuildFailed):
     """The selection names no model."""
 
     kind = "selection_empty"
+
+
+class SharedModelsMissing(BuildFailed):
+    """The shared schema stays empty, so models that refer to it cannot be built."""
+
+    kind = "shared_models_missing"
+
+
+class SessionsNotEnded(KiketError):
+    """Sessions of an earlier attempt go on, so its schema cannot be written yet."""
+
+    kind = "sessions_not_ended"
+    retryable = True
 
 
 class ArtifactsRefused(KiketError):

@@ -134,5 +134,12 @@ LEASE_LOST = Event(
     _RUN | {"error"},
     "Look for pauses or partitions between this worker and Postgres.",
 )
+LIBRARY_WARNED = Event(
+    "library.warned",
+    logging.WARNING,
+    "A library that the worker uses had something to say; the line's level is the library's.",
+    frozenset({"library", "message"}),
+    "Read the message; it matters where a failure of the worker's own stands beside it.",
+)
 
 CATALOGUE: dict[str, Event] = {value.name: value for value in list(globals().values()) if isinstance(value, Event)}

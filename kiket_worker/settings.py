@@ -31,6 +31,10 @@ def _is_artifacts_url(value: str) -> str:
     raise ValueError("must be s3://bucket/prefix or file:///directory")
 
 
+# Finite, and within what a thread can be told to wait.
+_Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
+
+
 class Settings(BaseSettings):
     """The environment, checked. Secrets are wrapped, so that printing settings shows none."""
 
@@ -49,10 +53,10 @@ class Settings(BaseSettings):
 
     dbt_executable: Path = Field(Path("dbt"), alias="KIKET_DBT_EXECUTABLE")
     concurrency: int = Field(2, alias="KIKET_CONCURRENCY", ge=1, le=64)
-    tick_interval_seconds: float = Field(30, alias="KIKET_TICK_INTERVAL_SECONDS", gt=0)
-    republish_after_seconds: float = Field(900, alias="KIKET_REPUBLISH_AFTER_SECONDS", gt=0)
-    lease_ttl_seconds: float = Field(30, alias="KIKET_LEASE_TTL_SECONDS", ge=1)
-    run_time_limit_seconds: float = Field(1800, alias="KIKET_RUN_TIME_LIMIT_SECONDS", gt=0)
+    tick_interval_seconds: _Seconds = Field(30, alias="KIKET_TICK_INTERVAL_SECONDS")
+    republish_after_seconds: _Seconds = Field(900, alias="KIKET_REPUBLISH_AFTER_SECONDS")
+    lease_ttl_seconds: _Seconds = Field(30, alias="KIKET_LEASE_TTL_SECONDS", ge=1)
+    run_time_limit_seconds: _Seconds = Field(1800, alias="KIKET_RUN_TIME_LIMIT_SECONDS")
 
     @property
     def in_one_process(self) -> bool:

@@ -6,6 +6,8 @@ from typing import TextIO
 
 import structlog
 
+from kiket_worker.events import LIBRARY_WARNED
+
 
 def set_up_logs(stream: TextIO | None = None) -> None:
     """Send events to `stream` (standard output unless told), one JSON object a line, and libraries' warnings too."""
@@ -43,6 +45,12 @@ def silence_logs() -> None:
 def _as_library_line(
     _logger: logging.Logger, _method: str, event: structlog.typing.EventDict
 ) -> structlog.typing.EventDict:
-    event.pop("exc_info", None)  # Tracebacks hold values, and values may be secrets or rows.
-    event.update(event="library.warned", library=event["_record"].name, message=event["event"])
+    record: logging.LogRecord = event["_record"]
+    message = event["event"]
+    if record.exc_info and record.exc_info[0]:
+        # The kind of exception and no more: its words and its traceback hold values, which may be secrets or rows.
+        message = f"{message} ({record.exc_info[0].__name__})"
+    for key in ("exc_info", "stack_info"):
+        event.pop(key, None)
+    event.update(event=LIBRARY_WARNED.name, library=record.name, message=message)
     return event

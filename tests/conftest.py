@@ -9,6 +9,7 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,6 +51,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
     silence_logs()
+
+
+@pytest.fixture(autouse=True)
+def _alone_in_its_group(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[None]:
+    """One test of an xdist group at a time, in whatever process.
+
+    Distribution by group would do, but with pytest 9.2, xdist 3.8 gives the tests of a group to several processes: it
+    writes the group's name to `_nodeid`, which pytest does not read any more.
+    """
+    group = request.node.get_closest_marker("xdist_group")
+    with locked(service_folder / f"group-{group.args[0]}") if group else nullcontext():
+        yield
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,12 @@ from kiket_worker.artifacts.store import Store
 
 INDEX_NAME = "index.json"
 
-_CONTENT_TYPES = {".json": "application/json", ".log": "application/x-ndjson", ".html": "text/html"}
+_CONTENT_TYPES = {
+    ".json": "application/json",
+    ".jsonl": "application/x-ndjson",
+    ".log": "application/x-ndjson",
+    ".html": "text/html",
+}
 
 
 @dataclass(frozen=True)
@@ -63,11 +68,14 @@ def archive(store: Store, prefix: str, files: dict[str, Path], about: dict[str, 
 def faults(store: Store, prefix: str) -> Iterable[str]:
     """What is wrong with a set, one sentence a fault; nothing for one that is complete and undamaged."""
     try:
-        index = json.loads(store.get(f"{prefix}/{INDEX_NAME}"))
+        files = json.loads(store.get(f"{prefix}/{INDEX_NAME}"))["files"]
     except FileNotFoundError:
         yield f"{prefix} has no index"
         return
-    for file in index["files"]:
+    except (ValueError, LookupError, TypeError):
+        yield f"{prefix}/{INDEX_NAME} is damaged: it is not an index"
+        return
+    for file in files:
         try:
             stored = store.get(f"{prefix}/{file['name']}")
         except FileNotFoundError:

@@ -30,6 +30,7 @@ class DirectoryStore:
                     target.flush()
                     os.fsync(target.fileno())
                 part.replace(path)
+                _sync_folder(path.parent)
             finally:
                 part.unlink(missing_ok=True)
         except OSError as fault:
@@ -37,4 +38,19 @@ class DirectoryStore:
 
     def get(self, key: str) -> bytes:
         """See `Store.get`."""
-        return (self._root / key).read_bytes()
+        path = self._root / key
+        try:
+            return path.read_bytes()
+        except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            raise FileNotFoundError(self.location(key)) from None
+        except OSError as fault:
+            raise ArtifactsRefused(f"artifact {path} cannot be read: {fault.strerror or fault}") from fault
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename durable: the ledger is about to say that the file is there."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

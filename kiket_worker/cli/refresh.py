@@ -13,6 +13,7 @@ from kiket_worker.cli.output import JsonOption, print_json
 from kiket_worker.cli.run_document import run_document
 from kiket_worker.cli.runs import print_run
 from kiket_worker.cli.signals import Signals
+from kiket_worker.cli.waking import wake
 from kiket_worker.cli.worker import Working, open_database
 from kiket_worker.contract import Reason
 from kiket_worker.errors import KiketError, OrganizationDisabled
@@ -80,16 +81,17 @@ def _published(
     if settings.in_one_process and not wait:
         yield
         return
+    if not settings.in_one_process:
+        wake(settings, database, organization_id)
+        yield
+        return
     broker = open_broker(settings)
-    working = Working(settings, database, broker, 1) if settings.in_one_process else None
+    working = Working(settings, database, broker, 1)
     try:
         outbox.publish_of(database, lambda run: publish_run(broker, run), organization_id)
         yield
     finally:
-        if working:
-            working.end(signals)
-        else:
-            broker.close()
+        working.end(signals)
 
 
 def _watch(database: Database, run_id: RunId, signals: Signals, *, quiet: bool) -> None:

@@ -8,14 +8,13 @@ from rich.console import Console
 
 from kiket_worker.cli.output import JsonOption, print_json, print_table
 from kiket_worker.cli.run_document import run_document
+from kiket_worker.cli.waking import wake
 from kiket_worker.contract import Reason
 from kiket_worker.errors import UsageError
-from kiket_worker.ledger import organizations, outbox
+from kiket_worker.ledger import organizations
 from kiket_worker.ledger import runs as ledger_runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request, Run, RunModel, Status
-from kiket_worker.queue.broker import open_broker
-from kiket_worker.queue.publisher import publish_run
 from kiket_worker.refresh.requests import submit
 from kiket_worker.settings import load_settings
 from kiket_worker.telemetry import silence_logs
@@ -84,9 +83,7 @@ def retry_run(run_id: UUID, json: JsonOption = False) -> None:
         )
         accepted = submit(database, wanted)
         if not settings.in_one_process:  # There the process that has the queue finds the run in the ledger.
-            broker = open_broker(settings)
-            outbox.publish_of(database, lambda run: publish_run(broker, run), earlier.organization_id)
-            broker.close()
+            wake(settings, database, earlier.organization_id)
         run = ledger_runs.get(database, accepted.run_id)
     if json:
         print_json(run_document(run, []))

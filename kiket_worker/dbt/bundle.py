@@ -7,8 +7,10 @@ from pathlib import Path
 
 import kiket_worker
 
-# What dbt and its users leave in a project folder, and what dbt does not read.
-_NOT_CONTENT = {"target", "logs", "dbt_packages", "__pycache__", ".user.yml", "README.md"}
+# What dbt and its users leave in a project's folder, and what dbt does not read there. Below `models` it reads
+# whatever is called so.
+_NOT_CONTENT_AT_THE_TOP = {"target", "logs", "dbt_packages", "README.md"}
+_NOT_CONTENT_ANYWHERE = {"__pycache__", ".user.yml"}
 
 
 @dataclass(frozen=True)
@@ -28,7 +30,9 @@ class Bundle:
         digest = hashlib.sha256()
         for path in sorted(self.project_dir.rglob("*")):
             name = path.relative_to(self.project_dir)
-            if path.is_file() and not _NOT_CONTENT & set(name.parts):
+            if name.parts[0] in _NOT_CONTENT_AT_THE_TOP or _NOT_CONTENT_ANYWHERE & set(name.parts):
+                continue
+            if path.is_file():
                 content = path.read_bytes()
                 # Lengths keep two files from looking like one with another name.
                 digest.update(f"{name.as_posix()}\0{len(content)}\0".encode())

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict
 
+from kiket_worker.errors import InvalidSetting
 from kiket_worker.settings import Settings
 
 # Parts of a connection URL that libpq reads from the environment just as well; dbt's profile has no place for them.
@@ -30,13 +31,13 @@ class DbtConnection:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "DbtConnection":
-        """Each part from its own variable, or else from `DATABASE_URL`."""
+        """Each part from its own variable, or else from `DATABASE_URL`. Raises `InvalidSetting`."""
         url = {name: str(value) for name, value in conninfo_to_dict(settings.database_url.get_secret_value()).items()}
         user = settings.dbt_user or url.get("user", "postgres")
         password = settings.dbt_password.get_secret_value() if settings.dbt_password else url.get("password", "")
         return cls(
             host=settings.dbt_host or url.get("host", "localhost"),
-            port=settings.dbt_port or int(url.get("port", "5432")),
+            port=settings.dbt_port or _one_port(url.get("port") or "5432"),
             database=settings.dbt_database or url.get("dbname", user),
             user=user,
             password=password,
@@ -62,3 +63,9 @@ class DbtConnection:
         path.touch(mode=0o600)
         password = self.password.replace("\\", "\\\\").replace(":", "\\:")
         path.write_text(f"*:*:*:*:{password}\n", encoding="utf-8")
+
+
+def _one_port(text: str) -> int:
+    if not text.isdecimal():
+        raise InvalidSetting(f"DATABASE_URL has the ports {text!r}, and dbt takes one: set DBT_HOST and DBT_PORT")
+    return int(text)

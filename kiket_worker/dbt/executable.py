@@ -2,6 +2,7 @@
 
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -30,7 +31,7 @@ from kiket_worker.errors import (
 
 _LINE_LIMIT_BYTES = 1024 * 1024  # A longer line is cut in two; dbt's own are far shorter.
 _OUTPUT_LINES_KEPT = 20
-_PIPE_CLOSE_SECONDS = 5
+_PIPE_CLOSE_MILLISECONDS = 5000
 
 
 @dataclass
@@ -43,7 +44,8 @@ class _Invocation:
     version: str | None = None
 
     def last_words(self) -> str:
-        return "; ".join(self.errors[-3:] or self.output[-3:]) or "it printed nothing"
+        # On lines of their own: the log takes the first line only, as the others may hold values of rows.
+        return "\n".join(self.errors[-3:] or self.output[-3:]) or "it printed nothing"
 
 
 class ExecutableEngine:
@@ -71,8 +73,9 @@ class ExecutableEngine:
                     "run",
                     *self._arguments(bundle, tenant, options, target),
                     *(["--full-refresh"] if options.full_refresh else []),
-                    *(["--select", *options.selection] if options.selection else []),
-                    *(["--exclude", *options.exclusion] if options.exclusion else []),
+                    # Joined by `=`, or what a message selects could be an option: --vars of another organisation.
+                    *(f"--select={item}" for item in options.selection),
+                    *(f"--exclude={item}" for item in options.exclusion),
                 ]
                 self._invoke(invocation, command, options, on_model, cancellation, log)
                 models = self._judge(invocation, target, options)
@@ -104,7 +107,8 @@ class ExecutableEngine:
         """The executable by path, on PATH, or beside this Python. Raises `DbtExecutableMissing`."""
         search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
         if found := shutil.which(self._executable, path=search):
-            return found
+            # Not resolved: a virtualenv's dbt is known by its link. Absolute, because dbt starts in the run's folder.
+            return str(Path(found).absolute())
         raise DbtExecutableMissing(
             f"there is no dbt executable {str(self._executable)!r} that can be run; "
             "KIKET_DBT_EXECUTABLE has to name one, as a path or on PATH"
@@ -118,8 +122,8 @@ class ExecutableEngine:
             "shared_schema": tenant.shared_schema,
         }
         return [
-            *("--project-dir", str(bundle.project_dir)),
-            *("--profiles-dir", str(bundle.profiles_dir)),
+            *("--project-dir", str(bundle.project_dir.absolute())),
+            *("--profiles-dir", str(bundle.profiles_dir.absolute())),
             *("--target-path", str(target)),
             *("--log-path", str(options.workdir / "logs")),
             *("--vars", json.dumps(variables)),
@@ -154,15 +158,18 @@ class ExecutableEngine:
         try:
             cancellation.while_running(lambda: _kill_group(process))
             with log.open("ab") as file:
-                reader = threading.Thread(target=_read, args=(process.stdout, file, invocation, on_model, cancellation))
+                assert process.stdout is not None
+                reader = threading.Thread(
+                    target=_read, args=(process.stdout, file, invocation, on_model, cancellation), daemon=True
+                )
                 reader.start()
                 # Not reaped yet: as long as it is a zombie, no other process can get its number and be killed below.
                 os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
                 # Whatever dbt started and left behind holds the pipe open, and must not outlive the run.
                 _kill_group(process)
-                reader.join(_PIPE_CLOSE_SECONDS)
-                if reader.is_alive():
+                if not _has_no_writer(process.stdout, _PIPE_CLOSE_MILLISECONDS):
                     raise DbtFailed("dbt left a process behind that has left its process group; look for it by hand")
+                reader.join()  # It comes to the end, however long the ledger takes for the last events.
         finally:
             cancellation.finished()
             _kill_group(process)
@@ -212,7 +219,9 @@ class ExecutableEngine:
 @contextmanager
 def _time_limit(seconds: float, cancellation: Cancellation) -> Iterator[None]:
     timer = threading.Timer(
-        seconds, cancellation.cancel, [DbtTimedOut(f"dbt did not end within {seconds:g} seconds and was stopped")]
+        seconds,
+        cancellation.cancel,
+        [DbtTimedOut(f"dbt did not end within {seconds:g} seconds (KIKET_RUN_TIME_LIMIT_SECONDS) and was stopped")],
     )
     timer.daemon = True
     timer.start()
@@ -256,6 +265,13 @@ def _read(
 
 def _ignore(_: ModelResult) -> None:
     pass
+
+
+def _has_no_writer(pipe: IO[bytes], timeout_milliseconds: int) -> bool:
+    """Whether every process that could write to the pipe has ended; what they have written may be unread yet."""
+    poll = select.poll()
+    poll.register(pipe, 0)  # A hang-up is always reported.
+    return bool(poll.poll(timeout_milliseconds))
 
 
 def _kill_group(process: subprocess.Popen[bytes]) -> None:

@@ -1,6 +1,7 @@
 """What dbt says of its models: in its JSON log while it runs, and in `run_results.json` afterwards."""
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ class ModelResult:
     rows_affected: int | None = None
     message: str | None = None
 
+
+# What reading raises where JSON is not of the shape expected, or is made to break its reader.
+_UNREADABLE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+_BIGINT_LIMIT = 2**63
 
 _STATUS = {
     "success": "success",
@@ -39,7 +44,7 @@ def read_results(path: Path) -> tuple[ModelResult, ...]:
         return tuple(_result(entry) for entry in document["results"] if entry["unique_id"].startswith("model."))
     except FileNotFoundError:
         raise DbtNoResults(f"dbt ended without writing {path.name}, so nothing is known of what it built") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (OSError, *_UNREADABLE) as fault:
         raise DbtNoResults(
             f"dbt's {path.name} cannot be read ({fault!r}), so nothing is known of what it built"
         ) from None
@@ -62,31 +67,43 @@ def model_of_event(event: dict[str, Any]) -> ModelResult | None:
     node = data.get("node_info")
     if not isinstance(node, dict) or node.get("resource_type") != "model":
         return None
-    model_id = str(node.get("unique_id"))
-    if name == "NodeStart":
+    model_id = _text(node.get("unique_id"))
+    if name == "LogStartLine":
         return ModelResult(model_id, "running")
-    if name == "NodeFinished":
-        result = data.get("run_result")
-        result = result if isinstance(result, dict) else {}
-        return _result(result | {"unique_id": model_id})
+    if name == "LogModelResult":
+        # Its own `status` is the command tag, as in "INSERT 0 5"; rows and message are known from the results.
+        with suppress(*_UNREADABLE):  # Events only show the progress, so one of another shape does no harm.
+            return _result(
+                {
+                    "unique_id": model_id,
+                    "status": node.get("node_status"),
+                    "execution_time": data.get("execution_time"),
+                }
+            )
     return None
 
 
 def error_of_event(event: dict[str, Any]) -> str | None:
     """The text of an event that dbt logs as an error."""
     if event["info"].get("level") == "error" and event["info"].get("msg"):
-        return str(event["info"]["msg"])
+        return _text(event["info"]["msg"])
     return None
 
 
 def _result(entry: dict[str, Any]) -> ModelResult:
     status = _STATUS.get(entry.get("status", "error"), "error")
     rows = (entry.get("adapter_response") or {}).get("rows_affected")
+    message = entry.get("message")
     return ModelResult(
-        model_id=entry["unique_id"],
+        model_id=_text(entry["unique_id"]),
         status=status,
         duration_seconds=max(0.0, float(entry.get("execution_time") or 0)),
         # dbt-postgres reports -1 where Postgres counts no rows, as for a view.
-        rows_affected=rows if isinstance(rows, int) and rows >= 0 else None,
-        message=entry.get("message") if status != "success" else None,
+        rows_affected=rows if type(rows) is int and 0 <= rows < _BIGINT_LIMIT else None,
+        message=_text(message) if message and status != "success" else None,
     )
+
+
+def _text(value: object) -> str:
+    """The value as text that Postgres takes: JSON's strings may hold NUL and halves of characters."""
+    return str(value).replace("\x00", "�").encode("utf-8", "replace").decode()

@@ -1,5 +1,6 @@
 """The demo: the whole way of a refresh on sample organisations, checked by looking at what it left."""
 
+import signal
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -98,9 +99,9 @@ def run_demo(directory: Path, tell: Callable[[str], None]) -> DemoResult:
     `tell` hears what is going on. Raises `DevServiceFailed` and what the ledger raises.
     """
     now = datetime.now(UTC)
-    tell("starting Postgres")
-    admin_url = postgres.start(directory / "postgres")
     try:
+        tell("starting Postgres")
+        admin_url = postgres.start(directory / "postgres")
         specs = sample.demo()
         tell(f"loading {len(specs)} organisations with {sum(spec.issues for spec in specs):,} issues")
         url = environment.load_platform(admin_url, DATABASE, specs, now=now)
@@ -109,14 +110,29 @@ def run_demo(directory: Path, tell: Callable[[str], None]) -> DemoResult:
                 "DATABASE_URL": url,
                 "RABBITMQ_URL": "memory://",
                 "ARTIFACTS_URL": (directory / "artifacts").as_uri(),
+                # Given here, they are not taken from the environment: dbt must not reach a real database.
+                **dict.fromkeys(["DBT_HOST", "DBT_PORT", "DBT_DATABASE", "DBT_USER", "DBT_PASSWORD"]),
+                "DBT_SHARED_SCHEMA": "analytics_shared",
             }
         )
         with Database(url, max_connections=2 * settings.concurrency + 2) as database:
             _prepare_schedule(database, now)
             return _refresh_and_check(settings, database, directory, tell)
     finally:
-        tell("stopping Postgres")
-        postgres.stop(directory / "postgres")
+        with _undisturbed():
+            tell("stopping Postgres")
+            postgres.stop(directory / "postgres")
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Ignore signals, so that a second Ctrl-C does not leave behind what the first one began to stop."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _prepare_schedule(database: Database, now: datetime) -> None:
@@ -180,8 +196,9 @@ def _working(settings: Settings, database: Database, broker: MemoryBroker) -> It
         worker.stop()
         raise
     finally:
-        worker.finish()
-        consumers.stop()
+        with _undisturbed():
+            worker.finish()
+            consumers.stop()
 
 
 def _wait(database: Database, run_ids: list[Any], tell: Callable[[str], None]) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from uuid import UUID
 
-from kiket_worker.errors import InvalidSlug, KiketError, LeaseLost
+from kiket_worker.errors import KiketError, LeaseLost, OrganizationDisabled, OrganizationGone, SchemaTaken
 from kiket_worker.ledger.database import Connection, Database, statement
 from kiket_worker.ledger.runs import Run, RunId, RunModel, Status, lock
 
@@ -28,25 +28,8 @@ class NotClaimed:
     """Why a run was not claimed: it has ended, somebody else executes its organisation, or it was skipped just now."""
 
     status: Status | None
+    organization_slug: str | None = None
     skipped_for: KiketError | None = None
-
-
-class SchemaTaken(InvalidSlug):
-    """Another organisation's slug gives the same schema."""
-
-    kind = "organization_schema_taken"
-
-
-class OrganizationGone(KiketError):
-    """The organisation was removed or renamed after the run was queued."""
-
-    kind = "organization_gone"
-
-
-class OrganizationPaused(KiketError):
-    """The organisation was paused, or never opted in, and nobody forced the run."""
-
-    kind = "organization_disabled"
 
 
 def claim(
@@ -74,7 +57,7 @@ def claim(
                 _check_organization(connection, run)
         except KiketError as obstacle:
             _skip(connection, run, obstacle)
-            return NotClaimed(Status.SKIPPED, obstacle)
+            return NotClaimed(Status.SKIPPED, run.organization_slug, obstacle)
         if is_queued and _another_is_executing(connection, run):
             return NotClaimed(Status.QUEUED)
         sessions_ended = None
@@ -93,7 +76,7 @@ def claim(
         if row is None:
             if is_queued and (other := _schema_of_another(connection, schema, run.organization_id)):
                 _skip(connection, run, other)
-                return NotClaimed(Status.SKIPPED, other)
+                return NotClaimed(Status.SKIPPED, run.organization_slug, other)
             return NotClaimed(run.status)
         updated = connection.execute(
             "update kiket_analytics.runs set status = %s, attempt = attempt + 1, lease_epoch = %s, worker = %s,"
@@ -123,7 +106,7 @@ def record_model(database: Database, claim: Claim, model: RunModel) -> None:
         "status": model.status,
         "duration_seconds": model.duration_seconds,
         "rows_affected": model.rows_affected,
-        "message": model.message,
+        "message": _storable(model.message),
     }
     if not database.rows(statement("record_model"), parameters):
         raise _lost(claim)
@@ -185,7 +168,7 @@ def fail(
             " error_message = %s, artifacts_location = coalesce(%s, artifacts_location),"
             " artifacts_index_sha256 = coalesce(%s, artifacts_index_sha256)",
             error.kind,
-            str(error).replace("\x00", "�") or error.kind,
+            _storable(str(error)) or error.kind,
             location,
             index_sha256,
         )
@@ -201,25 +184,6 @@ def cancelled(database: Database, claim: Claim) -> Run:
         return run
 
 
-def acquire_schema(database: Database, schema: str, *, worker: str, ttl_seconds: float) -> int | None:
-    """Take the lease of a schema that no organisation owns; give its epoch, or None when somebody else holds it."""
-    parameters = {
-        "schema_name": schema,
-        "organization_id": None,
-        "run_id": None,
-        "worker": worker,
-        "ttl_seconds": ttl_seconds,
-    }
-    rows = database.rows(statement("acquire_lease"), parameters)
-    return rows[0]["epoch"] if rows else None
-
-
-def release_schema(database: Database, schema: str, epoch: int) -> None:
-    """Give a schema's lease back."""
-    with database.transaction() as connection:
-        connection.execute(statement("release_lease"), {"schema_name": schema, "epoch": epoch})
-
-
 def _check_organization(connection: Connection, run: Run) -> None:
     row = connection.execute(
         "select coalesce(settings.enabled, false) as enabled from public.organizations as organization"
@@ -232,10 +196,7 @@ def _check_organization(connection: Connection, run: Run) -> None:
             f"organisation {run.organization_slug!r} was removed or renamed after the run was queued"
         )
     if not row["enabled"] and not run.forced:
-        raise OrganizationPaused(
-            f"analytics is not enabled for organisation {run.organization_slug!r}; enable it with "
-            f"`kiket-worker settings set {run.organization_slug} --enabled`"
-        )
+        raise OrganizationDisabled(run.organization_slug)
 
 
 def _another_is_executing(connection: Connection, run: Run) -> bool:
@@ -280,11 +241,22 @@ def _end(connection: Connection, claim: Claim) -> None:
         "update kiket_analytics.analytics_settings set last_run_at = %s where organization_id = %s",
         [claim.run.started_at, organization_id],
     )
+    # What dbt had begun when it was killed will not end any more.
+    connection.execute(
+        "update kiket_analytics.run_models set status = 'error', message = 'not finished'"
+        " where run_id = %s and status = 'running'",
+        [claim.run.run_id],
+    )
     connection.execute(statement("release_lease"), {"schema_name": claim.schema_name, "epoch": claim.epoch})
     connection.execute(
         "update kiket_analytics.runs set published_at = null where organization_id = %s and status = 'queued'",
         [organization_id],
     )
+
+
+def _storable(text: str | None) -> str | None:
+    """The text without what Postgres' text cannot hold: NUL, and halves of surrogate pairs, which are not UTF-8."""
+    return text and text.replace("\x00", "�").encode(errors="replace").decode()
 
 
 def _fenced(connection: Connection, claim: Claim, update: str, *values: str | None) -> Run:

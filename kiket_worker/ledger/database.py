@@ -7,10 +7,11 @@ from importlib.resources import files
 from typing import Any, Self
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
-from kiket_worker.errors import InvalidSetting, LedgerNotMigrated, PostgresUnreachable
+from kiket_worker.errors import InvalidSetting, LedgerForbidden, LedgerNotMigrated, PostgresUnreachable
 
 Connection = psycopg.Connection[DictRow]
 
@@ -28,6 +29,7 @@ class Database:
 
     def __init__(self, url: str, *, max_connections: int = 4) -> None:
         """Connect once, so that a wrong address is said at once and by name. Raises `PostgresUnreachable`."""
+        _check(url)
         self._url = url
         self.connect().close()
         self._pool: ConnectionPool[Connection] = ConnectionPool(
@@ -57,15 +59,13 @@ class Database:
             )
         except psycopg.OperationalError as fault:
             raise PostgresUnreachable(f"Postgres at DATABASE_URL cannot be reached: {fault}") from fault
-        except psycopg.ProgrammingError as fault:
-            raise InvalidSetting(f"DATABASE_URL is not a connection URL: {fault}") from None
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """One transaction on a pooled connection: committed at the end, rolled back by an exception.
 
-        Raises `PostgresUnreachable` when the connection cannot be had or breaks, and `LedgerNotMigrated` when the
-        ledger's tables are not there.
+        Raises `PostgresUnreachable` when the connection cannot be had or breaks, `LedgerNotMigrated` when the ledger's
+        tables are not there, and `LedgerForbidden` when the login may not use them.
         """
         try:
             with self._pool.connection() as connection:
@@ -77,13 +77,29 @@ class Database:
             psycopg.errors.UndefinedColumn,
             psycopg.errors.InvalidSchemaName,
         ) as fault:
-            raise LedgerNotMigrated(f"the ledger is not up to date ({fault}); run `kiket-worker migrate`") from fault
+            raise LedgerNotMigrated(
+                f"a table is not there ({fault}): run `kiket-worker migrate` if it is the ledger's, and see that "
+                "DATABASE_URL names the platform's database if it is the platform's"
+            ) from fault
+        except psycopg.errors.InsufficientPrivilege as fault:
+            raise LedgerForbidden(
+                f"the login of DATABASE_URL lacks a right: {fault}; docs/operations.md lists those it needs"
+            ) from fault
         except psycopg.OperationalError as fault:
-            if fault.sqlstate is None or fault.sqlstate.startswith(("08", "57P")):
-                raise PostgresUnreachable(f"Postgres ended the connection: {fault}") from fault
-            raise
+            # Beside a broken connection: a deadlock, a time-out, a full disk. All may be gone at the next try.
+            raise PostgresUnreachable(f"Postgres could not go on: {fault}") from fault
 
     def rows(self, query: bytes, parameters: dict[str, Any] | None = None) -> list[DictRow]:
         """Run one statement in a transaction of its own and give its rows."""
         with self.transaction() as connection:
             return connection.execute(query, parameters).fetchall()
+
+
+def _check(url: str) -> None:
+    """Raise `InvalidSetting` for a URL that libpq cannot read, or whose port it would ask the resolver for."""
+    try:
+        ports = str(conninfo_to_dict(url).get("port") or "5432")
+    except psycopg.ProgrammingError as fault:
+        raise InvalidSetting(f"DATABASE_URL is not a connection URL: {fault}") from None
+    if not all(port.isdecimal() and 0 < int(port) < 65536 for port in ports.split(",")):
+        raise InvalidSetting(f"DATABASE_URL names the port {ports!r}, which is no port number")

@@ -12,7 +12,9 @@ from kiket_worker.ledger.database import Database, statement
 from kiket_worker.ledger.organizations import PLAN_PARAMETERS
 from kiket_worker.ledger.runs import RunId
 
-_BATCH = 500  # Rows that stay locked while their messages are published, one broker round trip each.
+# Rows that stay locked while their messages are published, one broker round trip each: a worker that a message wakes
+# waits for its run's row that long.
+_BATCH = 50
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,8 @@
 """The brokers: RabbitMQ between processes, memory within one. Both carry bodies of the contract, nothing else."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
@@ -54,8 +56,12 @@ def open_broker(settings: Settings) -> "MemoryBroker | QuorumBroker":
     else:
         try:
             broker = QuorumBroker(url=settings.rabbitmq_url.get_secret_value())
-        except ValueError as fault:
-            raise InvalidSetting(f"RABBITMQ_URL is not a connection URL: {fault}") from None
+        except ValueError:
+            # The parser's own words may be a part of the password.
+            raise InvalidSetting(
+                "RABBITMQ_URL is not a connection URL: its port or an option cannot be read; "
+                "characters such as / and : in a password have to be percent-encoded"
+            ) from None
     for queue_name in (QUEUE_REQUESTS, QUEUE_SCHEDULED):
         broker.declare_queue(queue_name)
     broker.check()
@@ -68,6 +74,7 @@ class MemoryBroker(StubBroker):
     def __init__(self) -> None:
         super().__init__(middleware=[])
         self.buried: list[DeadLetter] = []
+        self._given_back: Counter[bytes] = Counter()
 
     def check(self) -> None:
         """Nothing can be out of reach."""
@@ -82,7 +89,17 @@ class MemoryBroker(StubBroker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> dramatiq.Consumer:
         """See `dramatiq.Broker.consume`."""
-        return _LabellingConsumer(super().consume(queue_name, prefetch, timeout), queue_name)
+        return _LabellingConsumer(super().consume(queue_name, prefetch, timeout), queue_name, self._give_back)
+
+    def _give_back(self, consumer: Any, message: dramatiq.MessageProxy) -> None:
+        body = message.encode()
+        self._given_back[body] += 1
+        if self._given_back[body] > DELIVERY_LIMIT:
+            del self._given_back[body]
+            self.bury(DeadLetter(body, "delivery_limit"))
+        else:
+            consumer.queue.put(body)
+        consumer.ack(message)
 
 
 class QuorumBroker(RabbitmqBroker):
@@ -108,11 +125,27 @@ class QuorumBroker(RabbitmqBroker):
         properties = pika.BasicProperties(
             delivery_mode=pika.DeliveryMode.Persistent.value, headers={HEADER_REASON: letter.reason}
         )
-        self._reach(lambda: self.channel.basic_publish("", QUEUE_DEAD, letter.body, properties, mandatory=True))
+
+        def publish() -> None:
+            self._declare_xq_queue(QUEUE_DEAD)
+            self.channel.basic_publish("", QUEUE_DEAD, letter.body, properties, mandatory=True)
+
+        try:
+            publish()
+        except (pika.exceptions.AMQPError, OSError):
+            # RabbitMQ closes a connection that was idle for long.
+            del self.connection
+            self._reach(publish)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
         """See `dramatiq.Broker.consume`."""
-        return _LabellingConsumer(super().consume(queue_name, prefetch, timeout), queue_name)
+        # Declared at each start, as RabbitMQ may have lost the queue with all that it held.
+        self.queues_pending.add(queue_name)
+        try:
+            consumer = super().consume(queue_name, prefetch, timeout)
+        finally:
+            del self.connection  # Only for declaring: nothing in this thread would answer its heartbeats.
+        return _LabellingConsumer(consumer, queue_name, _give_back)
 
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
         """Declare a queue without Dramatiq's delay queue beside it."""
@@ -144,7 +177,7 @@ class QuorumBroker(RabbitmqBroker):
         except (BrokerConnectionError, pika.exceptions.AMQPError, OSError) as fault:
             # The thread's connection may be the reason: the next call begins with a new one.
             del self.connection
-            reason = fault.args[0] if fault.args else fault
+            reason = fault.args[0] if isinstance(fault, BrokerConnectionError) else fault
             raise RabbitmqUnreachable(f"RabbitMQ at RABBITMQ_URL cannot be reached: {reason!r}") from fault
 
 
@@ -155,30 +188,32 @@ class _LabellingConsumer(dramatiq.Consumer):
     not handled: it is not acknowledged but goes back to its queue.
     """
 
-    def __init__(self, consumer: Any, queue_name: str) -> None:
+    def __init__(self, consumer: Any, queue_name: str, give_back: Callable[[Any, dramatiq.MessageProxy], None]) -> None:
         self._consumer = consumer
         self._queue_name = queue_name
+        self._give_back = give_back
+        self._unsettled: set[str] = set()
 
     def __next__(self) -> dramatiq.MessageProxy | None:
         proxy: dramatiq.MessageProxy | None = next(self._consumer)
         if proxy is not None:
             proxy._message = proxy._message.copy(queue_name=self._queue_name)
+            self._unsettled.add(proxy.message_id)
         return proxy
 
     def ack(self, message: dramatiq.MessageProxy) -> None:
         """Acknowledge a message that was handled; requeue one that was not."""
+        if not self._settles(message):
+            return
         if message._exception is None:
             self._consumer.ack(message)
-        elif hasattr(self._consumer, "connection"):
-            self._consumer.known_tags.discard(message._tag)
-            requeue = partial(self._consumer.channel.basic_nack, message._tag, requeue=True)
-            self._consumer.connection.add_callback_threadsafe(requeue)
         else:
-            self._consumer.nack(message)
+            self._give_back(self._consumer, message)
 
     def nack(self, message: dramatiq.MessageProxy) -> None:
         """Refuse a message."""
-        self._consumer.nack(message)
+        if self._settles(message):
+            self._consumer.nack(message)
 
     def requeue(self, messages: Iterable[dramatiq.MessageProxy]) -> None:
         """Give back messages that nobody began."""
@@ -187,6 +222,23 @@ class _LabellingConsumer(dramatiq.Consumer):
     def close(self) -> None:
         """Close the connection, if there is one."""
         self._consumer.close()
+
+    def _settles(self, message: dramatiq.MessageProxy) -> bool:
+        """Whether it was this consumer that got the message.
+
+        One of an earlier connection is back in its queue already, and its tag now belongs to another message.
+        """
+        if message.message_id not in self._unsettled:
+            return False
+        self._unsettled.remove(message.message_id)
+        return True
+
+
+def _give_back(consumer: Any, message: dramatiq.MessageProxy) -> None:
+    consumer.known_tags.discard(message._tag)
+    # With the connection gone, RabbitMQ has given the message back already.
+    with suppress(pika.exceptions.ConnectionWrongStateError):
+        consumer.connection.add_callback_threadsafe(partial(consumer.channel.basic_nack, message._tag, requeue=True))
 
 
 def _envelope(body: bytes, queue_name: str) -> dramatiq.Message[None]:

@@ -1,19 +1,20 @@
 """The receiving end: Dramatiq's threads take bodies off the queues and hand the messages to the product."""
 
+import traceback
 from collections.abc import Callable
 
 import dramatiq
 
 from kiket_worker import events
 from kiket_worker.contract import QUEUE_REQUESTS, InvalidMessage, RefreshMessage
-from kiket_worker.errors import UnknownOrganization
+from kiket_worker.errors import KiketError, UnknownOrganization, WorkerStopped
 from kiket_worker.queue.broker import DeadLetter, MemoryBroker, QuorumBroker
 from kiket_worker.queue.encoder import ACTOR_NAME
 
 Handler = Callable[[RefreshMessage], None]
 
-# One message a queue is fetched ahead of the threads that work: more would wait here while another worker idles.
-_PREFETCH = 1
+# Longer than any refresh takes: by its own default, Dramatiq leaves what goes on after ten minutes.
+_STOP_MILLISECONDS = 31 * 24 * 3600 * 1000
 
 
 class Consumers:
@@ -25,7 +26,9 @@ class Consumers:
         self._handle = handle
         dramatiq.actor(actor_name=ACTOR_NAME, queue_name=QUEUE_REQUESTS, broker=broker)(self._receive)
         self._worker = dramatiq.Worker(broker, worker_threads=concurrency, worker_timeout=200)
-        self._worker.queue_prefetch = _PREFETCH
+        # Messages being handled count as fetched, so this is the least that keeps every thread at work. Dramatiq's own
+        # figure is twice as high, and what is fetched here waits here while another worker idles.
+        self._worker.queue_prefetch = concurrency
 
     def start(self) -> None:
         """Begin to take messages."""
@@ -33,7 +36,7 @@ class Consumers:
 
     def stop(self) -> None:
         """Take no more messages, wait for those being handled, and close."""
-        self._worker.stop()
+        self._worker.stop(timeout=_STOP_MILLISECONDS)
 
     def _receive(self, body: bytes) -> None:
         try:
@@ -42,7 +45,19 @@ class Consumers:
             self._reject(body, "message_invalid", str(fault))
         except UnknownOrganization as fault:
             self._reject(body, fault.kind, str(fault))
+        except WorkerStopped:
+            raise  # Nothing failed: another worker takes the message.
+        except Exception as fault:
+            kind, text = (fault.kind, str(fault)) if isinstance(fault, KiketError) else ("internal", _place(fault))
+            events.WORKER_FAILED.log(error_kind=kind, error=text)
+            raise
 
     def _reject(self, body: bytes, kind: str, reason: str) -> None:
         self._broker.bury(DeadLetter(body, f"{kind}: {reason}"))
         events.REFRESH_REJECTED.log(error_kind=kind, error=reason)
+
+
+def _place(fault: Exception) -> str:
+    """What went wrong and where, without the words of an error that may hold anything."""
+    frame = traceback.extract_tb(fault.__traceback__)[-1]
+    return f"{type(fault).__name__} at {frame.filename}:{frame.lineno}"

@@ -29,7 +29,8 @@ class BodyEncoder(Encoder):
             "actor_name": ACTOR_NAME,
             "args": (),
             "kwargs": {"body": data},
-            "options": {},
+            # Errors are given to the consumer all the same, but Dramatiq does not log them, and the body with them.
+            "options": {"throws": Exception},
             "message_id": str(uuid4()),
             "message_timestamp": 0,
         }

@@ -47,7 +47,7 @@ def _keep(
             if claims.renew(connection, claim, ttl_seconds):
                 cancellation.cancel(RunCancelled(f"run {claim.run.run_id} was cancelled on request"))
             renewed_at = asked_at
-        except (psycopg.OperationalError, PostgresUnreachable):
+        except (psycopg.Error, PostgresUnreachable):  # Whatever the reason is, the lease was not renewed.
             if connection:
                 connection.close()
             connection = None

@@ -110,7 +110,7 @@ begin
         raise exception 'run % is %, and ended runs do not change', old.run_id, old.status
             using errcode = 'check_violation', constraint = 'runs_transition';
     end if;
-    if new.lease_epoch < old.lease_epoch or new.attempt < old.attempt then
+    if coalesce(new.lease_epoch, 0) < old.lease_epoch or new.attempt < old.attempt then
         raise exception 'run % does not go back to an earlier attempt', old.run_id
             using errcode = 'check_violation', constraint = 'runs_transition';
     end if;
@@ -172,6 +172,10 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 begin
+    if tg_op = 'TRUNCATE' then
+        raise exception 'lease rows keep their epochs and are not deleted'
+            using errcode = 'check_violation', constraint = 'leases_epoch';
+    end if;
     if tg_op = 'DELETE' then
         raise exception 'the lease row of % keeps its epoch and is not deleted', old.schema_name
             using errcode = 'check_violation', constraint = 'leases_epoch';
@@ -192,6 +196,8 @@ $$;
 
 create trigger leases_epoch before update or delete on kiket_analytics.leases
     for each row execute function kiket_analytics.refuse_lease_epoch();
+create trigger leases_epoch_truncate before truncate on kiket_analytics.leases
+    for each statement execute function kiket_analytics.refuse_lease_epoch();
 
 -- The single row that tickers lock while they queue what is due: the second sees what the first has queued.
 create table kiket_analytics.ticker (

@@ -2,9 +2,12 @@
 -- else holds it or the schema is another organisation's.
 -- Parameters: schema_name, organization_id, run_id, worker, ttl_seconds. Two workers meet at the primary key: the later
 -- one waits for the first's transaction and then finds the lease held.
+-- Expiry is judged at the transaction's start, as by who ended the older sessions; the new time begins to run now, since
+-- waiting and ending sessions may have taken longer than a lease lasts.
 insert into kiket_analytics.leases as lease (schema_name, organization_id, run_id, worker, expires_at)
 values (
-    %(schema_name)s, %(organization_id)s, %(run_id)s, %(worker)s, now() + make_interval(secs => %(ttl_seconds)s)
+    %(schema_name)s, %(organization_id)s, %(run_id)s, %(worker)s,
+    clock_timestamp() + make_interval(secs => %(ttl_seconds)s)
 )
 on conflict (schema_name) do update
 set

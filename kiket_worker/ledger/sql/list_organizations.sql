@@ -10,7 +10,8 @@ select
     settings.refresh_interval_hours,
     coalesce(settings.refresh_interval_hours, plan.hours) as interval_hours,
     settings.last_run_at,
-    case when settings.enabled then
+    -- Without any interval it never becomes due.
+    case when settings.enabled and coalesce(settings.refresh_interval_hours, plan.hours) is not null then
         coalesce(
             settings.last_run_at
             + make_interval(hours => coalesce(settings.refresh_interval_hours, plan.hours)), now()

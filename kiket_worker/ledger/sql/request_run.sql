@@ -1,5 +1,6 @@
 -- Queue a run for a request, or join the one that waits already; give its id and whether it is new.
--- Joining widens what waits: a full refresh stays one, selections are united, and no selection means every model.
+-- Joining widens what waits: a full refresh stays one, selections are united, no selection means every model, and what
+-- the schedule queued becomes the request, so that it no longer waits behind the schedule.
 -- Parameters: the columns' names. Concurrent requests meet at the unique index, and the later one joins.
 insert into kiket_analytics.runs as run (
     organization_id, organization_slug, reason, requested_by, forced, full_refresh, docs, selection
@@ -10,6 +11,8 @@ values (
 )
 on conflict (organization_id) where status = 'queued' do update
 set
+    reason = case when run.reason = 'scheduled' then excluded.reason else run.reason end,
+    urgency = null,
     requested_by = coalesce(run.requested_by, excluded.requested_by),
     forced = run.forced or excluded.forced,
     full_refresh = run.full_refresh or excluded.full_refresh,

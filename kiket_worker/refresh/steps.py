@@ -1,0 +1,128 @@
+"""The steps of a refresh between claim and end: each does its part for an attempt and gives the run's next status.
+
+A step raises what keeps it from getting there, and the pipeline ends the run accordingly.
+"""
+
+from kiket_worker import __version__, events
+from kiket_worker.artifacts.archive import ArchivedSet, archive
+from kiket_worker.dbt.engine import Options, Tenant
+from kiket_worker.dbt.results import ModelResult
+from kiket_worker.errors import LeaseLost
+from kiket_worker.ledger import claims
+from kiket_worker.ledger.runs import RunModel, Status, lock
+from kiket_worker.refresh.attempt import Attempt
+from kiket_worker.refresh.shared import SHARED_MODELS, ensure_shared_models
+from kiket_worker.tenants.sessions import application_name, end_sessions
+
+
+def build(attempt: Attempt) -> Status:
+    """running → built: dbt builds the organisation's schema."""
+    services, claim = attempt.services, attempt.claim
+    run = claim.run
+    tenant = Tenant(run.organization_id, run.organization_slug, claim.schema_name, services.shared_schema)
+    options = Options(
+        workdir=attempt.workdir,
+        application_name=application_name(run.run_id),
+        full_refresh=run.full_refresh,
+        docs=run.docs,
+        selection=tuple(run.selection or ()),
+        exclusion=(SHARED_MODELS,),
+    )
+    claims.begin_models(services.database, claim)
+    ensure_shared_models(services, tenant, options, attempt.cancellation, lambda: _end_own_sessions(attempt))
+    attempt.outcome = services.engine.run(
+        services.bundle, tenant, options, lambda model: _record_model(attempt, model), attempt.cancellation
+    )
+    if attempt.outcome.failure:
+        _end_own_sessions(attempt)
+    for model in attempt.outcome.models:  # The log told of them too, but only the results are dbt's last word.
+        _record_model(attempt, model)
+        _log_model(attempt, model)
+    if attempt.outcome.failure:
+        raise attempt.outcome.failure
+    claims.mark_built(services.database, claim)
+    attempt.log(events.RUN_BUILT, duration_seconds=attempt.elapsed_seconds(), models=len(attempt.outcome.models))
+    return Status.BUILT
+
+
+def archive_artifacts(attempt: Attempt) -> Status:
+    """built → archived: every file of the attempt is stored, the index last."""
+    archived = archive_outcome(attempt)
+    claims.mark_archived(
+        attempt.services.database, attempt.claim, location=archived.location, index_sha256=archived.index_sha256
+    )
+    return Status.ARCHIVED
+
+
+def record_usage(attempt: Attempt) -> Status:
+    """archived → succeeded: usage events, `last_run_at`, the lease and the run's end in one transaction."""
+    _, usage_events = claims.succeed(attempt.services.database, attempt.claim)
+    attempt.log(events.RUN_SUCCEEDED, duration_seconds=attempt.elapsed_seconds(), usage_events=usage_events)
+    return Status.SUCCEEDED
+
+
+def archive_outcome(attempt: Attempt) -> ArchivedSet:
+    """Store what the engine has left, whether it succeeded or not. Raises what the store raises."""
+    services, run = attempt.services, attempt.claim.run
+    assert attempt.outcome is not None
+    attempt.archived = archive(
+        services.store,
+        f"{run.organization_slug}/{run.run_id}/{run.attempt}",
+        attempt.outcome.files,
+        {
+            "run_id": str(run.run_id),
+            "organization": run.organization_slug,
+            "attempt": run.attempt,
+            "bundle_digest": services.bundle.digest,
+            "engine": services.engine.name,
+            "versions": {"kiket-worker": __version__} | attempt.outcome.versions,
+        },
+    )
+    attempt.log(
+        events.RUN_ARCHIVED,
+        duration_seconds=attempt.elapsed_seconds(),
+        artifacts=attempt.archived.location,
+        files=len(attempt.archived.files),
+        bytes=attempt.archived.size,
+    )
+    return attempt.archived
+
+
+def first_line(text: str) -> str:
+    """What may be logged of an error's words: Postgres puts values of rows into the lines that follow."""
+    return text.strip().partition("\n")[0]
+
+
+def _record_model(attempt: Attempt, model: ModelResult) -> None:
+    as_row = RunModel(model.model_id, model.status, model.duration_seconds, model.rows_affected, model.message)
+    claims.record_model(attempt.services.database, attempt.claim, as_row)
+
+
+def _log_model(attempt: Attempt, model: ModelResult) -> None:
+    if model.status == "success":
+        attempt.log(
+            events.MODEL_FINISHED,
+            model_id=model.model_id,
+            duration_seconds=model.duration_seconds,
+            rows_affected=model.rows_affected,
+        )
+    else:
+        attempt.log(
+            events.MODEL_FAILED,
+            model_id=model.model_id,
+            duration_seconds=model.duration_seconds,
+            error=first_line(model.message or model.status),
+        )
+
+
+def _end_own_sessions(attempt: Attempt) -> None:
+    """End what dbt's sessions still do. Raises `LeaseLost`: the sessions of a later attempt have the same name.
+
+    A takeover ends this attempt's sessions, so its dbt fails, and often before the lease is seen to be lost.
+    """
+    claim = attempt.claim
+    with attempt.services.database.transaction() as connection:
+        run = lock(connection, claim.run.run_id)
+        if run is None or run.lease_epoch != claim.epoch:
+            raise LeaseLost(f"run {claim.run.run_id} was taken over from epoch {claim.epoch} of {claim.schema_name}")
+        end_sessions(connection, claim.run.run_id)

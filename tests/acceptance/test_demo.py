@@ -1,0 +1,102 @@
+"""`demo`: the main job on this machine, twice, and interrupted in between."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from kiket_worker.dev.service import alive
+
+
+def processes_of(folder: Path) -> list[psutil.Process]:
+    """Every process that works in the folder or names it."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            told = [process.cwd(), *process.cmdline()]
+        except psutil.Error:
+            continue
+        if alive(process) and any(str(folder) in word for word in told):
+            found.append(process)
+    return found
+
+
+@pytest.mark.timeout(600)
+def test_the_demo_is_consistent_also_after_it_was_interrupted(
+    installation: Any, tmp_path: Path, until: Callable[..., Any]
+) -> None:
+    folder = tmp_path / "demo"
+    demo = installation.start("demo", "--json", "--directory", folder, DATABASE_URL="postgresql://not/used")
+    until(
+        lambda: (
+            [process for process in processes_of(folder) if "postgres" in process.name()]
+            and any("run" in child.cmdline() for child in psutil.Process(demo.pid).children(recursive=True))
+        ),
+        "dbt runs",
+    )
+    demo.send_signal(signal.SIGINT)
+    assert demo.wait(60) != 0
+    assert processes_of(folder) == []
+
+    for _ in range(2):
+        # Variables of a real installation are not for the demo.
+        result = installation.run("demo", "--json", "--directory", folder, DBT_HOST="/nowhere", DBT_USER="nobody")
+        assert result.code == 0, result.err
+        document = result.document
+        assert document["consistent"] is True
+        by_slug = {organization["slug"]: organization for organization in document["organizations"]}
+        assert len(by_slug) >= 8
+        assert {organization["plan"] for organization in by_slug.values()} == {
+            *("starter", "team", "business", "enterprise")
+        }
+        due = {slug: organization for slug, organization in by_slug.items() if organization["due"]}
+        assert len(by_slug) - len(due) == 2, "one is paused, and one is not due yet"
+        for organization in due.values():
+            assert organization["status"] == "succeeded"
+            assert organization["usage_events"] == organization["models"] == 12
+            assert organization["duration_seconds"] > 0
+        page = Path(document["report"]).read_text()
+        assert all(slug in page for slug in by_slug)
+        assert "<svg" in page
+        assert "http" not in page.replace("http-equiv", ""), "the report needs nothing beside itself"
+        assert processes_of(folder) == []
+
+
+def test_the_demo_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Break the isolation on purpose: a model that does not filter by tenant must make the demo inconsistent."""
+    from kiket_worker.dbt import bundle
+    from kiket_worker.dev import demo, sample
+
+    project = tmp_path / "project"
+    core = bundle.core_bundle().project_dir
+    for path in core.rglob("*"):
+        if path.is_file() and "target" not in path.parts:
+            copy = project / path.relative_to(core)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    leaky = project / "models" / "staging" / "stg_projects.sql"
+    leaky.write_text(leaky.read_text().replace("{{ tenant_filter('organization_id') }}", "true"))
+    monkeypatch.setattr("kiket_worker.refresh.services.core_bundle", lambda: bundle.Bundle(project))
+    monkeypatch.setattr(sample, "demo", lambda: (*sample.tiny()[:2], *_paused_and_fresh()))
+    said: list[str] = []
+
+    result = demo.run_demo(tmp_path / "demo", said.append)
+
+    assert any("acme" in fault and "another organisation" in fault for fault in result.faults)
+    assert json.loads(json.dumps(result.document()))["consistent"] is False
+    assert "Not consistent" in result.report.read_text()
+
+
+def _paused_and_fresh() -> tuple[Any, ...]:
+    from kiket_worker.dev.demo import NOT_YET_DUE, PAUSED
+    from kiket_worker.dev.sample import OrganizationSpec
+    from kiket_worker.ledger.organizations import Plan
+
+    return (
+        OrganizationSpec(8, PAUSED, "Paused", Plan.TEAM, projects=1, users=1, issues=10),
+        OrganizationSpec(9, NOT_YET_DUE, "Fresh", Plan.TEAM, projects=1, users=1, issues=10),
+    )

@@ -1,0 +1,154 @@
+"""The environment: what is required, what is refused, and that no secret is shown."""
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from kiket_worker.errors import InvalidSetting
+from kiket_worker.settings import Settings, load_settings
+
+VARIABLES = {str(field.alias) for field in Settings.model_fields.values()}
+REQUIRED = ("DATABASE_URL", "RABBITMQ_URL", "ARTIFACTS_URL")
+ENV_EXAMPLE = Path(__file__).parents[2] / ".env.example"
+SECRET = "hunter2-hunter2"
+
+
+@pytest.fixture(autouse=True)
+def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in list(os.environ):
+        if name.upper() in VARIABLES:
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("DATABASE_URL", f"postgresql://kiket:{SECRET}@localhost/kiket")
+    monkeypatch.setenv("RABBITMQ_URL", f"amqp://kiket:{SECRET}@localhost/%2F")
+    monkeypatch.setenv("ARTIFACTS_URL", "s3://bucket/prefix")
+
+
+def refusal() -> str:
+    with pytest.raises(InvalidSetting) as caught:
+        load_settings()
+    # What a traceback would print, with everything that led to the error.
+    assert caught.value.__suppress_context__
+    assert SECRET not in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+    return str(caught.value)
+
+
+def test_the_three_required_variables_suffice() -> None:
+    settings = load_settings()
+    assert settings.database_url.get_secret_value().endswith("@localhost/kiket")
+    assert settings.concurrency == 2
+    assert not settings.in_one_process
+
+
+@pytest.mark.parametrize("given", [None, ""], ids=["unset", "empty"])
+def test_each_missing_variable_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch, given: str | None) -> None:
+    for name in REQUIRED:
+        monkeypatch.delenv(name)
+        if given is not None:
+            monkeypatch.setenv(name, given)
+    message = refusal()
+    for name in REQUIRED:
+        assert f"{name} is not set" in message
+    assert ".env.example" in message
+    assert "kiket-worker dev env" in message
+
+
+def test_an_empty_optional_variable_counts_as_unset(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES - set(REQUIRED):
+        monkeypatch.setenv(name, "")
+    settings = load_settings()
+    assert settings.dbt_port is None
+    assert settings.dbt_shared_schema == "analytics_shared"
+    assert settings.tick_interval_seconds == 30
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", f"mysql://kiket:{SECRET}@localhost/kiket"),
+        ("DATABASE_URL", f"kiket:{SECRET}@localhost"),
+        ("DATABASE_URL", f"postgresql:/kiket:{SECRET}@localhost"),
+        ("DATABASE_URL", "postgresql://"),
+        ("RABBITMQ_URL", f"http://kiket:{SECRET}@localhost"),
+        ("RABBITMQ_URL", "amqp://"),
+        ("RABBITMQ_URL", "memory"),
+        ("ARTIFACTS_URL", "s3://"),
+        ("ARTIFACTS_URL", "s3:///prefix"),
+        ("ARTIFACTS_URL", "s3://["),
+        ("ARTIFACTS_URL", "/var/artifacts"),
+        ("ARTIFACTS_URL", "file:artifacts"),
+        ("ARTIFACTS_URL", "file://artifacts"),
+        ("ARTIFACTS_URL", "file://host/artifacts"),
+        ("ARTIFACTS_URL", f"https://kiket:{SECRET}@bucket"),
+        ("DBT_PORT", "0"),
+        ("DBT_PORT", "65536"),
+        ("DBT_PORT", "5432.5"),
+        ("DBT_SHARED_SCHEMA", "Shared"),
+        ("DBT_SHARED_SCHEMA", 'shared"; drop schema public'),
+        ("DBT_SHARED_SCHEMA", "s" * 64),
+        ("KIKET_CONCURRENCY", "0"),
+        ("KIKET_CONCURRENCY", "65"),
+        ("KIKET_CONCURRENCY", "many"),
+        ("KIKET_TICK_INTERVAL_SECONDS", "0"),
+        ("KIKET_TICK_INTERVAL_SECONDS", "-1"),
+        ("KIKET_TICK_INTERVAL_SECONDS", "nan"),
+        ("KIKET_TICK_INTERVAL_SECONDS", "inf"),
+        ("KIKET_REPUBLISH_AFTER_SECONDS", "0"),
+        ("KIKET_REPUBLISH_AFTER_SECONDS", "1e300"),
+        ("KIKET_LEASE_TTL_SECONDS", "0.5"),
+        ("KIKET_LEASE_TTL_SECONDS", "inf"),
+        ("KIKET_RUN_TIME_LIMIT_SECONDS", "0"),
+        ("KIKET_RUN_TIME_LIMIT_SECONDS", "1 h"),
+        ("KIKET_RUN_TIME_LIMIT_SECONDS", "inf"),
+    ],
+)
+def test_a_wrong_value_is_refused_by_its_variables_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    assert refusal().startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("DATABASE_URL", "postgres://localhost/kiket"),
+        ("RABBITMQ_URL", "amqps://localhost"),
+        ("ARTIFACTS_URL", "s3://bucket"),
+        ("ARTIFACTS_URL", "file:///var/lib/kiket/artifacts"),
+        ("KIKET_CONCURRENCY", "64"),
+        ("DBT_PORT", "65535"),
+    ],
+)
+def test_every_documented_form_is_taken(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    load_settings()
+
+
+def test_memory_means_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RABBITMQ_URL", "memory://")
+    assert load_settings().in_one_process
+
+
+def test_no_secret_is_printed_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DBT_PASSWORD", SECRET)
+    settings = load_settings()
+    assert SECRET not in repr(settings)
+    assert SECRET not in str(settings)
+    assert SECRET not in settings.model_dump_json()
+    assert settings.dbt_password is not None
+    assert settings.dbt_password.get_secret_value() == SECRET
+
+
+def test_env_example_lists_every_variable_and_no_other() -> None:
+    listed = re.findall(r"^#?([A-Z][A-Z0-9_]*)=", ENV_EXAMPLE.read_text(), flags=re.MULTILINE)
+    own = {name for name in listed if not name.startswith(("AWS_", "OTEL_"))}
+    assert own == VARIABLES
+    assert len(listed) == len(set(listed))
+
+
+def test_env_example_shows_the_defaults() -> None:
+    shown = dict(re.findall(r"^#([A-Z][A-Z0-9_]*)=(.*)$", ENV_EXAMPLE.read_text(), flags=re.MULTILINE))
+    for field in Settings.model_fields.values():
+        if not field.is_required() and field.default is not None:
+            assert shown[str(field.alias)] == str(field.default)
