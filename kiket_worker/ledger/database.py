@@ -99,7 +99,12 @@ def _check(url: str) -> None:
     """Raise `InvalidSetting` for a URL that libpq cannot read, or whose port it would ask the resolver for."""
     try:
         ports = str(conninfo_to_dict(url).get("port") or "5432")
-    except psycopg.ProgrammingError as fault:
-        raise InvalidSetting(f"DATABASE_URL is not a connection URL: {fault}") from None
-    if not all(port.isdecimal() and 0 < int(port) < 65536 for port in ports.split(",")):
-        raise InvalidSetting(f"DATABASE_URL names the port {ports!r}, which is no port number")
+        is_valid = all(port.isdecimal() and 0 < int(port) < 65536 for port in ports.split(","))
+    except psycopg.ProgrammingError:
+        is_valid = False
+    if not is_valid:
+        # libpq's own words, and what it takes for the port, may be a part of the password.
+        raise InvalidSetting(
+            "DATABASE_URL is not a connection URL: its port or an option cannot be read; "
+            "characters such as / and : in a password have to be percent-encoded"
+        )

@@ -20,6 +20,7 @@ from kiket_worker.queue.encoder import ACTOR_NAME, BodyEncoder
 from kiket_worker.settings import Settings
 
 DELIVERY_LIMIT = 20  # Redeliveries of one message before RabbitMQ itself puts it among the dead letters.
+_BLOCKED_SECONDS = 30
 HEADER_REASON = "x-kiket-reason"
 
 
@@ -110,6 +111,8 @@ class QuorumBroker(RabbitmqBroker):
 
     def __init__(self, url: str) -> None:
         super().__init__(url=url, confirm_delivery=True, middleware=[])
+        # RabbitMQ stops reading while it is short of memory or disk; without a limit a publisher would wait for ever.
+        self.parameters.blocked_connection_timeout = _BLOCKED_SECONDS
 
     def check(self) -> None:
         """Declare every queue now. Raises `RabbitmqUnreachable`."""
@@ -139,13 +142,7 @@ class QuorumBroker(RabbitmqBroker):
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
         """See `dramatiq.Broker.consume`."""
-        # Declared at each start, as RabbitMQ may have lost the queue with all that it held.
-        self.queues_pending.add(queue_name)
-        try:
-            consumer = super().consume(queue_name, prefetch, timeout)
-        finally:
-            del self.connection  # Only for declaring: nothing in this thread would answer its heartbeats.
-        return _LabellingConsumer(consumer, queue_name, _give_back)
+        return _LabellingConsumer(super().consume(queue_name, prefetch, timeout), queue_name, _give_back)
 
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
         """Declare a queue without Dramatiq's delay queue beside it."""

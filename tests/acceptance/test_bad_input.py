@@ -19,6 +19,7 @@ def test_missing_variables_are_all_named(installation: Any) -> None:
     [
         ("DATABASE_URL", "mysql://root:hunter2@localhost/kiket"),
         ("DATABASE_URL", "postgresql://localhost:port:port/kiket"),
+        ("DATABASE_URL", "postgresql://kiket:hunter2/x@localhost/kiket"),
         ("RABBITMQ_URL", "http://guest:hunter2@localhost"),
         ("ARTIFACTS_URL", "artifacts"),
         ("ARTIFACTS_URL", "s3://"),

@@ -101,44 +101,43 @@ def test_a_buried_message_is_stored_unchanged_with_its_reason(queues: Queues) ->
     assert properties.delivery_mode == 2
 
 
-def test_messages_and_connections_survive_a_crash_of_the_node(queues: Queues, service_folder: Path) -> None:
+def test_messages_and_publishers_survive_a_crash_of_the_node(queues: Queues, service_folder: Path) -> None:
+    node = service_folder / "rabbitmq"
+    handled: SimpleQueue[str] = SimpleQueue()
+    # RabbitMQ 3.10 writes down a moment later that a queue exists; at an orderly end it does so at once.
+    rabbitmq.stop(node)
+    rabbitmq.start(node)
+    until(lambda: published(queues.broker, "kept"), "a publisher mends its connection after an orderly restart")
+    queues.broker.bury(DeadLetter(b"kept too", "reason"))
+    rabbitmq.kill(node)
+    began = time.monotonic()
+    with pytest.raises(RabbitmqUnreachable, match="refused"):
+        queues.broker.publish(message("lost"), QUEUE_REQUESTS)
+    with pytest.raises(RabbitmqUnreachable, match="refused"):
+        queues.broker.bury(DeadLetter(b"lost", "reason"))
+    assert time.monotonic() - began < 10
+    assert rabbitmq.start(node) == queues.url
+    until(lambda: published(queues.broker, "after"), "a publisher mends its connection after a crash")
+    queues.broker.bury(DeadLetter(b"later", "reason"))
+    with queues.consumed_by(lambda received: handled.put(received.organization), concurrency=1):
+        assert handled.get(timeout=SECONDS) == "kept"
+        until(lambda: handled.get(timeout=SECONDS) == "after", "what was published later is handled")
+    assert [letter.body for letter in queues.buried()] == [b"kept too", b"later"]
+    assert queues.unsettled() == 0
+
+
+def test_a_consumer_goes_on_after_its_node_was_restarted(queues: Queues, service_folder: Path) -> None:
+    node = service_folder / "rabbitmq"
     handled: SimpleQueue[str] = SimpleQueue()
     with queues.consumed_by(lambda received: handled.put(received.organization)):
         queues.broker.publish(message("before"), QUEUE_REQUESTS)
         assert handled.get(timeout=SECONDS) == "before"
-    publisher = open_broker(settings_for(queues.url))
-    publisher.publish(message("kept"), QUEUE_SCHEDULED)
-    publisher.bury(DeadLetter(b"kept too", "reason"))
-    survivor = Queues(queues.url)
-    with survivor.consumed_by(lambda received: handled.put(received.organization)):
-        assert handled.get(timeout=SECONDS) == "kept"
-        rabbitmq.kill(service_folder / "rabbitmq")
-        began = time.monotonic()
-        with pytest.raises(RabbitmqUnreachable, match="refused"):
-            publisher.publish(message("lost"), QUEUE_REQUESTS)
-        with pytest.raises(RabbitmqUnreachable, match="refused"):
-            publisher.bury(DeadLetter(b"lost", "reason"))
-        assert time.monotonic() - began < 10
-        assert rabbitmq.start(service_folder / "rabbitmq") == queues.url
-        until(lambda: published(publisher, "after"), "the queues are there again")
-        # "kept" may come a second time: its acknowledgement may have been lost with the node.
+        rabbitmq.stop(node)
+        rabbitmq.start(node)
+        until(lambda: published(queues.broker, "after"), "a publisher mends its connection")
+        # "before" may come a second time: its acknowledgement may have been on its way when the node ended.
         until(lambda: handled.get(timeout=SECONDS) == "after", "the consumer is there again")
-        publisher.bury(DeadLetter(b"later", "reason"))
-    assert [letter.body for letter in survivor.buried()] == [b"kept too", b"later"]
-    assert survivor.unsettled() == 0
-    survivor.broker.close()
-    publisher.close()
-
-
-def test_a_waiting_message_survives_a_crash_of_the_node(queues: Queues, service_folder: Path) -> None:
-    queues.broker.publish(message("waits"), QUEUE_REQUESTS)
-    rabbitmq.kill(service_folder / "rabbitmq")
-    rabbitmq.start(service_folder / "rabbitmq")
-    # The connection was lost meanwhile, which the publisher does not notice but mends.
-    until(lambda: published(queues.broker, "later"), "the queues are there again")
-    bodies = [body for body, _ in taken(queues.url, QUEUE_REQUESTS)]
-    assert bodies[0] == message("waits").to_bytes()
-    assert bodies[-1] == message("later").to_bytes()
+    assert queues.unsettled() == 0
 
 
 def test_a_queue_that_is_gone_is_declared_again_and_no_message_lost(queues: Queues) -> None:
