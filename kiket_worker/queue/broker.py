@@ -112,7 +112,7 @@ class QuorumBroker(RabbitmqBroker):
     def __init__(self, url: str) -> None:
         super().__init__(url=url, confirm_delivery=True, middleware=[])
         # RabbitMQ stops reading while it is short of memory or disk; without a limit a publisher would wait for ever.
-        self.parameters.blocked_connection_timeout = _BLOCKED_SECONDS
+        self.parameters.blocked_connection_timeout = _BLOCKED_SECONDS  # type: ignore[attr-defined]  # one URL, no list
 
     def check(self) -> None:
         """Declare every queue now. Raises `RabbitmqUnreachable`."""
