@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check fmt lint type unit constraints clean
+.PHONY: help demo test bench check fmt lint type unit contracts constraints clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -17,6 +17,10 @@ demo: $(INSTALLED) ## Refresh the sample organisations end to end and write a re
 test: lint type ## Run every check and every test, on real services
 	scripts/install-rabbitmq
 	$(BIN)/pytest -n 2 --dist loadgroup
+
+bench: $(INSTALLED) ## Measure this machine against the targets; build/bench.json has the figures
+	scripts/install-rabbitmq
+	$(BIN)/python -m benchmarks --output build/bench.json
 
 unit: $(INSTALLED) ## Run the tests that need no service
 	$(BIN)/pytest tests/unit
@@ -31,6 +35,9 @@ lint: $(INSTALLED) ## Check style
 
 type: $(INSTALLED) ## Check types
 	$(BIN)/mypy
+
+contracts: $(INSTALLED) ## Write the JSON Schemas of deploy/contracts from the code
+	scripts/write-contracts $(BIN)/python
 
 constraints: ## Pin the newest versions that fit pyproject.toml
 	scripts/pin-constraints $(PYTHON)

@@ -41,22 +41,34 @@ def _is_integer(value: Any) -> Any:
 # Postgres' text cannot hold the character NUL, though JSON's strings can.
 _Text = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]+$")]
 
+# For the schema alone, whose validators need not check the format `uuid`.
+_UUID_PATTERN = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
+
 
 class RefreshMessage(BaseModel):
     """One request to refresh one organisation."""
 
-    model_config = ConfigDict(extra="ignore", frozen=True, strict=True)
+    # The texts under the fields are their descriptions in the JSON Schema: they speak to publishers.
+    model_config = ConfigDict(extra="ignore", frozen=True, strict=True, use_attribute_docstrings=True)
 
     version: Annotated[Literal[1], BeforeValidator(_is_integer)]
+    """The version of this contract, as an integer."""
     organization: _Text
+    """The slug of the organisation whose schema is to be refreshed."""
     reason: Reason = Reason.MANUAL
+    """Why: `manual` on demand, `sync` definitions changed, `retry` of an earlier run, `scheduled` the ticker's own."""
     requested_by: _Text | None = None
+    """Who asked, as `user:42`; kept with the run for audit."""
     idempotency_key: _Text | None = None
+    """Names one run of the organisation for ever: a message with a key that was seen before asks for nothing new."""
     full_refresh: bool = False
+    """Whether incremental models are built anew from all rows."""
     docs: bool = False
+    """Whether dbt's catalog is archived too."""
     select: Annotated[list[_Text], Field(min_length=1, max_length=100)] | None = None
-    # Names a run that the ledger holds already: the message only wakes a worker for it and asks for nothing new.
-    run_id: UUID | None = None
+    """Only these models, each in dbt's selection syntax; null or left out: all of them."""
+    run_id: Annotated[UUID | None, Field(json_schema_extra={"pattern": _UUID_PATTERN})] = None
+    """Only for the worker's own messages: names a run that the ledger holds already, to wake a worker for it."""
 
     @classmethod
     def from_bytes(cls, body: bytes) -> "RefreshMessage":
@@ -75,6 +87,21 @@ class RefreshMessage(BaseModel):
         body = self.model_dump_json(exclude_defaults=True).encode()
         _check_size(body)
         return body
+
+
+def schema_document() -> dict[str, Any]:
+    """The contract as JSON Schema, which `make contracts` writes to `deploy/contracts/`."""
+    schema = RefreshMessage.model_json_schema()
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": "urn:kiket:contract:refresh-message:1",
+        **schema,
+        "title": "Kiket refresh message",
+        "description": (
+            f"{schema['description']} Published as UTF-8 JSON of at most {MESSAGE_LIMIT_BYTES} bytes to the queue "
+            f"{QUEUE_REQUESTS}. Unknown fields are ignored."
+        ),
+    }
 
 
 def _check_size(body: bytes) -> None:

@@ -49,6 +49,18 @@ class OrganizationDisabled(UsageError):
         )
 
 
+class OrganizationQuarantined(UsageError):
+    """The organisation's attempts crashed their workers too often."""
+
+    kind = "organization_quarantined"
+
+    def __init__(self, slug: str, reason: str) -> None:
+        super().__init__(
+            f"organisation {slug!r} is in quarantine: {reason}. `kiket-worker settings release {slug}` ends it, "
+            "and `--force` refreshes once all the same"
+        )
+
+
 class InvalidSlug(UsageError):
     """A slug that cannot be turned into a schema name safely."""
 
@@ -73,6 +85,12 @@ class RunNotCancellable(UsageError):
     kind = "run_ended"
 
 
+class UnknownDeadLetter(UsageError):
+    """No dead letter has this id."""
+
+    kind = "dead_letter_unknown"
+
+
 class ServiceUnreachable(KiketError):
     """A service that the worker stands on does not answer."""
 
@@ -91,6 +109,19 @@ class RabbitmqUnreachable(ServiceUnreachable):
     """RabbitMQ refuses connections, or ended the one in use."""
 
     kind = "rabbitmq_unreachable"
+
+
+class QueueMismatch(KiketError):
+    """A queue exists with other arguments than this release declares."""
+
+    kind = "queue_mismatch"
+
+
+class DeadLettersBusy(KiketError):
+    """Another `dead-letters` command has the dead letters in hand."""
+
+    kind = "dead_letters_busy"
+    retryable = True
 
 
 class ArtifactsUnreachable(ServiceUnreachable):
@@ -117,6 +148,12 @@ class OrganizationGone(KiketError):
     kind = "organization_gone"
 
 
+class AttemptsExhausted(KiketError):
+    """A run's attempts crashed their workers as often as is borne."""
+
+    kind = "attempts_exhausted"
+
+
 class LeaseLost(KiketError):
     """Another worker has taken the organisation's lease over: this attempt may write nothing any more."""
 
@@ -130,7 +167,7 @@ class RunCancelled(KiketError):
 
 
 class WorkerStopped(KiketError):
-    """The worker was told to end at once; its runs are taken over when their leases expire."""
+    """The worker has to end; its runs are handed back, and other workers take them."""
 
     kind = "worker_stopped"
 
@@ -165,10 +202,24 @@ class DbtFailed(BuildFailed):
     kind = "dbt_failed"
 
 
+class DatabaseInterrupted(BuildFailed):
+    """Postgres ended what dbt did, for a reason that passes: a restart, a deadlock, too many connections."""
+
+    kind = "database_interrupted"
+    retryable = True
+
+
 class DbtNoResults(BuildFailed):
     """dbt ended without results that can be read: nothing is known of what it built."""
 
     kind = "dbt_no_results"
+
+
+class DbtKilled(BuildFailed):
+    """Something other than this worker killed dbt, or its guard did when the lease's time had passed."""
+
+    kind = "dbt_killed"
+    retryable = True
 
 
 class SelectionEmpty(BuildFailed):

@@ -126,6 +126,26 @@ RUN_FAILED = Event(
     _RUN | {"duration_seconds", "error_kind", "error", "artifacts"},
     "By `error_kind`: a model's fault is its author's, anything else the operator's.",
 )
+RUN_RETRIED = Event(
+    "run.retried",
+    logging.WARNING,
+    "An attempt met a fault that may pass; the run waits and is tried again.",
+    _RUN | {"duration_seconds", "error_kind", "error", "delay_seconds"},
+    "Nothing, unless it goes on: then see to the service that `error_kind` names.",
+)
+RUN_HANDED_BACK = Event(
+    "run.handed_back",
+    logging.INFO,
+    "A worker that has to end gave its run back unfinished; the attempt does not count.",
+    _RUN | {"duration_seconds"},
+)
+ORGANIZATION_QUARANTINED = Event(
+    "organization.quarantined",
+    logging.ERROR,
+    "The attempts at a run crashed their workers too often: nothing of the organisation is refreshed any more.",
+    frozenset({"organization", "run_id", "error_kind", "error"}),
+    "Find what kills the workers (memory?), then `kiket-worker settings release SLUG`.",
+)
 RUN_CANCELLED = Event("run.cancelled", logging.WARNING, "The run was ended on request.", _RUN | {"duration_seconds"})
 LEASE_LOST = Event(
     "lease.lost",

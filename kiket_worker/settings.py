@@ -56,6 +56,11 @@ class Settings(BaseSettings):
     tick_interval_seconds: _Seconds = Field(30, alias="KIKET_TICK_INTERVAL_SECONDS")
     republish_after_seconds: _Seconds = Field(900, alias="KIKET_REPUBLISH_AFTER_SECONDS")
     lease_ttl_seconds: _Seconds = Field(30, alias="KIKET_LEASE_TTL_SECONDS", ge=1)
+    grace_seconds: _Seconds = Field(25, alias="KIKET_GRACE_SECONDS")
+    max_attempts: int = Field(5, alias="KIKET_MAX_ATTEMPTS", ge=1, le=100)
+    max_crashes: int = Field(3, alias="KIKET_MAX_CRASHES", ge=1, le=100)
+    outbox_interval_seconds: _Seconds = Field(1, alias="KIKET_OUTBOX_INTERVAL_SECONDS")
+    retry_base_seconds: _Seconds = Field(5, alias="KIKET_RETRY_BASE_SECONDS")
     run_time_limit_seconds: _Seconds = Field(1800, alias="KIKET_RUN_TIME_LIMIT_SECONDS")
 
     @property

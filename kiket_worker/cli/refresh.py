@@ -16,7 +16,7 @@ from kiket_worker.cli.signals import Signals
 from kiket_worker.cli.waking import wake
 from kiket_worker.cli.worker import Working, open_database
 from kiket_worker.contract import Reason
-from kiket_worker.errors import KiketError, OrganizationDisabled
+from kiket_worker.errors import KiketError, OrganizationDisabled, OrganizationQuarantined
 from kiket_worker.ledger import organizations, outbox, runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request, Run, RunId, RunModel, Status
@@ -46,6 +46,8 @@ def refresh(
     with Signals() as signals, open_database(settings, settings.concurrency) as database:
         organization = organizations.find(database, slug)
         schema_name(slug)
+        if organization.quarantine_reason and not force:
+            raise OrganizationQuarantined(slug, organization.quarantine_reason)
         if not organization.enabled and not force:
             raise OrganizationDisabled(slug)
         wanted = Request(

@@ -68,8 +68,27 @@ def set_settings(
         _print([found])
 
 
+@app.command("release")
+def release(slug: str, json: JsonOption = False) -> None:
+    """End an organisation's quarantine."""
+    with _database() as database:
+        organization_id = organizations.find(database, slug).organization_id
+        organizations.save_settings(database, organization_id, release=True)
+        found = organizations.find(database, slug)
+    if json:
+        print_json(asdict(found))
+    else:
+        _print([found])
+
+
 def _database() -> Database:
     return Database(load_settings().database_url.get_secret_value())
+
+
+def _state(organization: Organization) -> str:
+    if organization.quarantine_reason:
+        return "quarantined"
+    return "enabled" if organization.enabled else "paused"
 
 
 def _print(found: list[Organization]) -> None:
@@ -77,7 +96,7 @@ def _print(found: list[Organization]) -> None:
         return [
             organization.slug,
             organization.plan,
-            "enabled" if organization.enabled else "paused",
+            _state(organization),
             f"{organization.interval_hours} h" if organization.interval_hours else "unknown plan",
             "own" if organization.refresh_interval_hours else "plan",
             organization.last_run_at,

@@ -43,6 +43,7 @@ def ticker(
             database,
             lambda run: publish_run(broker, run),
             interval_seconds=settings.tick_interval_seconds,
+            outbox_interval_seconds=settings.outbox_interval_seconds,
             republish_after_seconds=settings.republish_after_seconds,
         )
         if working:

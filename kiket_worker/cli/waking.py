@@ -1,6 +1,6 @@
 """Waking a worker after a request: the commands that ask for runs publish what the ledger has taken."""
 
-from kiket_worker.errors import RabbitmqUnreachable
+from kiket_worker.errors import QueueMismatch, RabbitmqUnreachable
 from kiket_worker.ledger import outbox
 from kiket_worker.ledger.database import Database
 from kiket_worker.queue.broker import open_broker
@@ -9,10 +9,13 @@ from kiket_worker.settings import Settings
 
 
 def wake(settings: Settings, database: Database, organization_id: int) -> None:
-    """Publish the run that waits for an organisation. Raises `RabbitmqUnreachable`; the run waits all the same."""
+    """Publish the run that waits for an organisation.
+
+    Raises `RabbitmqUnreachable` and `QueueMismatch`; the run waits all the same.
+    """
     try:
         broker = open_broker(settings)
         outbox.publish_of(database, lambda run: publish_run(broker, run), organization_id)
         broker.close()
-    except RabbitmqUnreachable as fault:
-        raise RabbitmqUnreachable(f"{fault}; the run is in the ledger, and the ticker publishes it later") from fault
+    except (RabbitmqUnreachable, QueueMismatch) as fault:
+        raise type(fault)(f"{fault}; the run is in the ledger, and the ticker publishes it later") from fault

@@ -1,6 +1,7 @@
 """`kiket-worker worker`: take messages and refresh."""
 
 import threading
+import time
 from typing import Annotated
 
 import typer
@@ -25,7 +26,8 @@ def worker(
 ) -> None:
     """Take refresh messages and work on them until a signal comes.
 
-    The first SIGTERM or SIGINT lets the refreshes in hand finish; the second one ends them at once.
+    The first SIGTERM or SIGINT lets the refreshes in hand finish within the grace period (KIKET_GRACE_SECONDS); after
+    it, or at the second signal, they are stopped and handed back.
     """
     set_up_logs()
     settings = load_settings()
@@ -52,6 +54,7 @@ class Working:
         self, settings: Settings, database: Database, broker: MemoryBroker | QuorumBroker, threads: int
     ) -> None:
         self._broker = broker
+        self._grace_seconds = settings.grace_seconds
         self._services = open_services(settings, database, lambda run: publish_run(broker, run))
         self._worker = RefreshWorker(self._services)
         self._consumers = Consumers(broker, self._worker.handle, concurrency=threads)
@@ -59,12 +62,13 @@ class Working:
         events.WORKER_STARTED.log(worker=self._services.worker, concurrency=threads)
 
     def end(self, signals: Signals) -> None:
-        """Take no more messages and wait for what is in hand, or end it when the signal insists."""
+        """Take no more messages and let what is in hand finish, within the grace period and until a signal insists."""
         self._worker.finish()
+        until = time.monotonic() + self._grace_seconds
         stopper = threading.Thread(target=self._consumers.stop)
         stopper.start()
         while stopper.is_alive():
-            if signals.insisted.is_set():
+            if signals.insisted.is_set() or time.monotonic() >= until:
                 self._worker.stop()
             stopper.join(0.1)
         self._broker.close()

@@ -63,12 +63,17 @@ class Engine(Protocol):
 
 
 class Cancellation:
-    """Tells a build from another thread that it has to end, and why. The first reason counts."""
+    """Tells a build from another thread that it has to end, and why; or that it may go on, and until when.
+
+    The first reason to end counts. The moment until which it may go on is a time of the system's monotonic clock.
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reason: KiketError | None = None
         self._stop: Callable[[], None] | None = None
+        self._prolong: Callable[[float], None] | None = None
+        self._until: float | None = None
 
     @property
     def reason(self) -> KiketError | None:
@@ -82,14 +87,23 @@ class Cancellation:
             if self._stop:
                 self._stop()
 
-    def while_running(self, stop: Callable[[], None]) -> None:
-        """Call `stop` on a cancellation from now on, and at once if there was one already."""
+    def allow(self, until: float) -> None:
+        """Let what is going on go on until then, and no longer unless this is said again."""
         with self._lock:
-            self._stop = stop
+            self._until = until
+            if self._prolong:
+                self._prolong(until)
+
+    def while_running(self, stop: Callable[[], None], prolong: Callable[[float], None]) -> None:
+        """Call `stop` on a cancellation and `prolong` on an allowance from now on; at once for what was said before."""
+        with self._lock:
+            self._stop, self._prolong = stop, prolong
+            if self._until is not None:
+                prolong(self._until)
             if self._reason:
                 stop()
 
     def finished(self) -> None:
         """Nothing is going on that a cancellation would have to stop."""
         with self._lock:
-            self._stop = None
+            self._stop = self._prolong = None

@@ -2,24 +2,31 @@
 
 import json
 import os
-import select
 import shutil
-import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
 from kiket_worker.dbt.bundle import Bundle
+from kiket_worker.dbt.child import run_child
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Cancellation, OnModel, Options, Outcome, Tenant
-from kiket_worker.dbt.results import ModelResult, error_of_event, model_of_event, read_event, read_results
+from kiket_worker.dbt.guard import CANNOT_EXECUTE
+from kiket_worker.dbt.results import (
+    ModelResult,
+    error_of_event,
+    is_interruption,
+    model_of_event,
+    read_event,
+    read_results,
+)
 from kiket_worker.errors import (
     BuildFailed,
+    DatabaseInterrupted,
     DbtExecutableMissing,
     DbtFailed,
     DbtNoResults,
@@ -31,7 +38,6 @@ from kiket_worker.errors import (
 
 _LINE_LIMIT_BYTES = 1024 * 1024  # A longer line is cut in two; dbt's own are far shorter.
 _OUTPUT_LINES_KEPT = 20
-_PIPE_CLOSE_MILLISECONDS = 5000
 
 
 @dataclass
@@ -142,38 +148,16 @@ class ExecutableEngine:
         passfile = options.workdir / "pgpass"
         if not passfile.exists():
             self._connection.write_passfile(passfile)
-        try:
-            process = subprocess.Popen(
+        with log.open("ab") as file:
+            invocation.exit_code = run_child(
                 command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                cwd=options.workdir,
-                env=self._environment(options, passfile),
-                # A group of its own: a signal reaches dbt with all that it started, and Ctrl-C at a terminal does not.
-                start_new_session=True,
+                folder=options.workdir,
+                environment=self._environment(options, passfile),
+                read=lambda pipe: _read(pipe, file, invocation, on_model, cancellation),
+                cancellation=cancellation,
             )
-        except OSError as fault:
-            raise DbtExecutableMissing(f"the dbt executable {command[0]} cannot be run: {fault.strerror}") from None
-        try:
-            cancellation.while_running(lambda: _kill_group(process))
-            with log.open("ab") as file:
-                assert process.stdout is not None
-                reader = threading.Thread(
-                    target=_read, args=(process.stdout, file, invocation, on_model, cancellation), daemon=True
-                )
-                reader.start()
-                # Not reaped yet: as long as it is a zombie, no other process can get its number and be killed below.
-                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-                # Whatever dbt started and left behind holds the pipe open, and must not outlive the run.
-                _kill_group(process)
-                if not _has_no_writer(process.stdout, _PIPE_CLOSE_MILLISECONDS):
-                    raise DbtFailed("dbt left a process behind that has left its process group; look for it by hand")
-                reader.join()  # It comes to the end, however long the ledger takes for the last events.
-        finally:
-            cancellation.finished()
-            _kill_group(process)
-            invocation.exit_code = process.wait()
+        if invocation.exit_code == CANNOT_EXECUTE:
+            raise DbtExecutableMissing(f"the dbt executable {command[0]} cannot be run: {invocation.last_words()}")
 
     def _environment(self, options: Options, passfile: Path) -> dict[str, str]:
         """Only what dbt needs: no credentials, nothing of the worker's own settings."""
@@ -199,6 +183,8 @@ class ExecutableEngine:
             models = read_results(target / "run_results.json")
         except DbtNoResults as fault:
             if invocation.exit_code != 0 and invocation.errors:
+                if is_interruption(invocation.last_words()):
+                    raise DatabaseInterrupted(f"dbt lost Postgres: {invocation.last_words()}") from None
                 raise DbtFailed(
                     f"dbt ended with code {invocation.exit_code} before it built anything: {invocation.last_words()}"
                 ) from None
@@ -208,6 +194,8 @@ class ExecutableEngine:
         failed = [model for model in models if model.status == "error"]
         if failed:
             names = ", ".join(model.model_id.rpartition(".")[2] for model in failed)
+            if all(is_interruption(model.message or "") for model in failed):
+                raise DatabaseInterrupted(f"Postgres interrupted {names}. {failed[0].message}")
             raise ModelFailed(f"{len(failed)} of {len(models)} models failed: {names}. {failed[0].message}")
         if invocation.exit_code != 0:
             raise DbtFailed(f"dbt ended with code {invocation.exit_code}: {invocation.last_words()}")
@@ -265,15 +253,3 @@ def _read(
 
 def _ignore(_: ModelResult) -> None:
     pass
-
-
-def _has_no_writer(pipe: IO[bytes], timeout_milliseconds: int) -> bool:
-    """Whether every process that could write to the pipe has ended; what they have written may be unread yet."""
-    poll = select.poll()
-    poll.register(pipe, 0)  # A hang-up is always reported.
-    return bool(poll.poll(timeout_milliseconds))
-
-
-def _kill_group(process: subprocess.Popen[bytes]) -> None:
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)

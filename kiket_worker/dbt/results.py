@@ -34,6 +34,29 @@ _STATUS = {
 }
 
 
+# What Postgres and libpq say of faults that pass by themselves: dbt gives their words and not their codes. A tenant may
+# make such words itself; then its retries end, as all do.
+_INTERRUPTIONS = (
+    "deadlock detected",
+    "could not serialize access",
+    "server closed the connection unexpectedly",
+    "connection already closed",
+    "SSL connection has been closed unexpectedly",
+    "terminating connection due to administrator command",
+    "could not connect to server",
+    "Connection refused",
+    "connection to server",
+    "too many clients already",
+    "remaining connection slots are reserved",
+    "the database system is",
+)
+
+
+def is_interruption(message: str) -> bool:
+    """Whether an error's words say that Postgres was away or refused for a moment."""
+    return any(words in message for words in _INTERRUPTIONS)
+
+
 def read_results(path: Path) -> tuple[ModelResult, ...]:
     """The models of a `run_results.json`. Raises `DbtNoResults` for a file that is missing or is not one.
 

@@ -6,9 +6,17 @@ higher, the write changes nothing, and `LeaseLost` is raised (fencing).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from uuid import UUID
 
-from kiket_worker.errors import KiketError, LeaseLost, OrganizationDisabled, OrganizationGone, SchemaTaken
+from kiket_worker.errors import (
+    KiketError,
+    LeaseLost,
+    OrganizationDisabled,
+    OrganizationGone,
+    OrganizationQuarantined,
+    SchemaTaken,
+)
 from kiket_worker.ledger.database import Connection, Database, statement
 from kiket_worker.ledger.runs import Run, RunId, RunModel, Status, lock
 
@@ -21,6 +29,24 @@ class Claim:
     schema_name: str
     epoch: int
     sessions_ended: int | None = None  # None where no earlier attempt had to be taken over.
+
+
+class Outcome(StrEnum):
+    """How an attempt ended. The sixth, crashed, is written by whoever takes the run over."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+    RETRIED = "retried"
+    HANDED_BACK = "handed_back"
+
+
+class AlreadyEnded(Exception):
+    """The run was ended by this very attempt: the commit reached Postgres, and only its answer was lost."""
+
+    def __init__(self, status: Status) -> None:
+        super().__init__(status)
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -41,7 +67,7 @@ def claim(
     schema_name: Callable[[str], str],
     end_sessions: Callable[[Connection, RunId], int],
 ) -> Claim | NotClaimed:
-    """Take a queued run, or one whose lease has expired, for a new attempt.
+    """Take a run for a new attempt: a queued one, one that waited for a retry, or one whose lease has expired.
 
     `end_sessions` is called before an expired lease is taken over, and has to end the older attempt's database
     sessions. An archived run stays archived: only its usage is left to record. Any other begins at its start.
@@ -58,8 +84,8 @@ def claim(
         except KiketError as obstacle:
             _skip(connection, run, obstacle)
             return NotClaimed(Status.SKIPPED, run.organization_slug, obstacle)
-        if is_queued and _another_is_executing(connection, run):
-            return NotClaimed(Status.QUEUED)
+        if (is_queued and _another_is_executing(connection, run)) or _has_to_wait(connection, run):
+            return NotClaimed(run.status)
         sessions_ended = None
         if not is_queued and _lease_has_expired(connection, run):
             sessions_ended = end_sessions(connection, run.run_id)
@@ -78,13 +104,18 @@ def claim(
                 _skip(connection, run, other)
                 return NotClaimed(Status.SKIPPED, run.organization_slug, other)
             return NotClaimed(run.status)
-        updated = connection.execute(
-            "update kiket_analytics.runs set status = %s, attempt = attempt + 1, lease_epoch = %s, worker = %s,"
-            " started_at = now() where run_id = %s returning *",
-            [Status.ARCHIVED if run.status is Status.ARCHIVED else Status.RUNNING, row["epoch"], worker, run.run_id],
+        begun = connection.execute(
+            statement("begin_attempt"),
+            {
+                "run_id": run.run_id,
+                "status": Status.ARCHIVED if run.status is Status.ARCHIVED else Status.RUNNING,
+                "lease_epoch": row["epoch"],
+                "worker": worker,
+            },
         ).fetchone()
-        assert updated is not None
-        return Claim(Run.from_row(updated), schema, row["epoch"], sessions_ended)
+        assert begun is not None
+        connection.execute(statement("open_attempt"), {"run_id": run.run_id})
+        return Claim(Run.from_row(begun), schema, row["epoch"], sessions_ended)
 
 
 def renew(connection: Connection, claim: Claim, ttl_seconds: float) -> bool:
@@ -147,7 +178,7 @@ def succeed(database: Database, claim: Claim) -> tuple[Run, int]:
         run = _fenced(connection, claim, "update kiket_analytics.runs set status = 'succeeded', finished_at = now()")
         usage = connection.execute(statement("record_usage"), {"run_id": run.run_id}).fetchone()
         assert usage is not None
-        _end(connection, claim)
+        _end(connection, claim, Outcome.SUCCEEDED)
         return run, usage["usage_events"]
 
 
@@ -158,8 +189,12 @@ def fail(
     *,
     location: str | None = None,
     index_sha256: str | None = None,
+    quarantine: bool = False,
 ) -> Run:
-    """End the run without success, keeping where its artifacts are if it has any. Raises `LeaseLost`."""
+    """End the run without success, keeping where its artifacts are if it has any.
+
+    With `quarantine`, nothing of its organisation runs any more until somebody says so. Raises `LeaseLost`.
+    """
     with database.transaction() as connection:
         run = _fenced(
             connection,
@@ -172,7 +207,43 @@ def fail(
             location,
             index_sha256,
         )
-        _end(connection, claim)
+        _end(connection, claim, Outcome.FAILED, error)
+        if quarantine:
+            connection.execute(
+                "insert into kiket_analytics.analytics_settings as settings"
+                " (organization_id, enabled, quarantined_at, quarantine_reason) values (%s, false, now(), %s)"
+                " on conflict (organization_id) do update"
+                " set quarantined_at = excluded.quarantined_at, quarantine_reason = excluded.quarantine_reason",
+                [run.organization_id, str(error)],
+            )
+        return run
+
+
+def retry_later(database: Database, claim: Claim, error: KiketError, *, delay_seconds: float) -> Run:
+    """Give the lease back and let the run begin another attempt after a time. Raises `LeaseLost`."""
+    with database.transaction() as connection:
+        run = _fenced(
+            connection,
+            claim,
+            "update kiket_analytics.runs set not_before = now() + make_interval(secs => %s), published_at = null",
+            delay_seconds,
+        )
+        _give_back(connection, claim, Outcome.RETRIED, error)
+        return run
+
+
+def hand_back(database: Database, claim: Claim) -> Run:
+    """Give the lease back unfinished, because this worker has to end; the attempt does not count.
+
+    Raises `LeaseLost`.
+    """
+    with database.transaction() as connection:
+        run = _fenced(
+            connection,
+            claim,
+            "update kiket_analytics.runs set handed_back = true, not_before = now(), published_at = null",
+        )
+        _give_back(connection, claim, Outcome.HANDED_BACK)
         return run
 
 
@@ -180,13 +251,14 @@ def cancelled(database: Database, claim: Claim) -> Run:
     """End the run as asked. Raises `LeaseLost`."""
     with database.transaction() as connection:
         run = _fenced(connection, claim, "update kiket_analytics.runs set status = 'cancelled', finished_at = now()")
-        _end(connection, claim)
+        _end(connection, claim, Outcome.CANCELLED)
         return run
 
 
 def _check_organization(connection: Connection, run: Run) -> None:
     row = connection.execute(
-        "select coalesce(settings.enabled, false) as enabled from public.organizations as organization"
+        "select coalesce(settings.enabled, false) as enabled, settings.quarantine_reason"
+        " from public.organizations as organization"
         " left join kiket_analytics.analytics_settings as settings on settings.organization_id = organization.id"
         " where organization.id = %s and organization.slug = %s",
         [run.organization_id, run.organization_slug],
@@ -195,7 +267,11 @@ def _check_organization(connection: Connection, run: Run) -> None:
         raise OrganizationGone(
             f"organisation {run.organization_slug!r} was removed or renamed after the run was queued"
         )
-    if not row["enabled"] and not run.forced:
+    if run.forced:
+        return
+    if row["quarantine_reason"]:
+        raise OrganizationQuarantined(run.organization_slug, row["quarantine_reason"])
+    if not row["enabled"]:
         raise OrganizationDisabled(run.organization_slug)
 
 
@@ -203,6 +279,14 @@ def _another_is_executing(connection: Connection, run: Run) -> bool:
     row = connection.execute(
         "select from kiket_analytics.runs where organization_id = %s and status in ('running', 'built', 'archived')",
         [run.organization_id],
+    ).fetchone()
+    return row is not None
+
+
+def _has_to_wait(connection: Connection, run: Run) -> bool:
+    """Whether a retry is not due yet. Time is the database's."""
+    row = connection.execute(
+        "select from kiket_analytics.runs where run_id = %s and not_before > now()", [run.run_id]
     ).fetchone()
     return row is not None
 
@@ -234,12 +318,30 @@ def _skip(connection: Connection, run: Run, obstacle: KiketError) -> None:
     )
 
 
-def _end(connection: Connection, claim: Claim) -> None:
+def _end(connection: Connection, claim: Claim, outcome: Outcome, error: KiketError | None = None) -> None:
     """Give the lease back, count the attempt's start as the last run, and let a run that waited be published."""
     organization_id = claim.run.organization_id
     connection.execute(
         "update kiket_analytics.analytics_settings set last_run_at = %s where organization_id = %s",
         [claim.run.started_at, organization_id],
+    )
+    _give_back(connection, claim, outcome, error)
+    connection.execute(
+        "update kiket_analytics.runs set published_at = null where organization_id = %s and status = 'queued'",
+        [organization_id],
+    )
+
+
+def _give_back(connection: Connection, claim: Claim, outcome: Outcome, error: KiketError | None = None) -> None:
+    connection.execute(
+        statement("close_attempt"),
+        {
+            "run_id": claim.run.run_id,
+            "lease_epoch": claim.epoch,
+            "outcome": outcome,
+            "error_kind": error.kind if error else None,
+            "error_message": _storable(str(error)) if error else None,
+        },
     )
     # What dbt had begun when it was killed will not end any more.
     connection.execute(
@@ -248,10 +350,6 @@ def _end(connection: Connection, claim: Claim) -> None:
         [claim.run.run_id],
     )
     connection.execute(statement("release_lease"), {"schema_name": claim.schema_name, "epoch": claim.epoch})
-    connection.execute(
-        "update kiket_analytics.runs set published_at = null where organization_id = %s and status = 'queued'",
-        [organization_id],
-    )
 
 
 def _storable(text: str | None) -> str | None:
@@ -259,14 +357,17 @@ def _storable(text: str | None) -> str | None:
     return text and text.replace("\x00", "�").encode(errors="replace").decode()
 
 
-def _fenced(connection: Connection, claim: Claim, update: str, *values: str | None) -> Run:
+def _fenced(connection: Connection, claim: Claim, update: str, *values: str | float | None) -> Run:
     row = connection.execute(
-        f"{update} where run_id = %s and lease_epoch = %s returning *".encode(),
+        f"{update} where run_id = %s and lease_epoch = %s and finished_at is null returning *".encode(),
         [*values, claim.run.run_id, claim.epoch],
     ).fetchone()
-    if row is None:
-        raise _lost(claim)
-    return Run.from_row(row)
+    if row is not None:
+        return Run.from_row(row)
+    run = lock(connection, claim.run.run_id)
+    if run and run.lease_epoch == claim.epoch:
+        raise AlreadyEnded(run.status)
+    raise _lost(claim)
 
 
 def _lost(claim: Claim) -> LeaseLost:

@@ -48,14 +48,18 @@ class Database:
     def __exit__(self, *_: object) -> None:
         self._pool.close()
 
-    def connect(self) -> Connection:
-        """A connection of one's own, outside the pool. Raises `PostgresUnreachable`."""
+    def connect(self, *, timeout_seconds: float = _CONNECT_TIMEOUT_SECONDS) -> Connection:
+        """A connection of one's own, outside the pool, that notices within the time-out that nobody answers.
+
+        Raises `PostgresUnreachable`.
+        """
         try:
             return psycopg.connect(
                 self._url,
                 row_factory=dict_row,
                 application_name="kiket-worker",
-                connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+                connect_timeout=max(2, round(timeout_seconds)),  # libpq's own least
+                tcp_user_timeout=round(1000 * timeout_seconds),
             )
         except psycopg.OperationalError as fault:
             raise PostgresUnreachable(f"Postgres at DATABASE_URL cannot be reached: {fault}") from fault

@@ -35,6 +35,7 @@ class Organization:
     refresh_interval_hours: int | None
     interval_hours: int | None
     last_run_at: datetime | None
+    quarantine_reason: str | None
     due_at: datetime | None
 
 
@@ -58,8 +59,12 @@ def save_settings(
     enabled: bool | None = None,
     refresh_interval_hours: int | None = None,
     use_plan_default: bool = False,
+    release: bool = False,
 ) -> None:
-    """Change an organisation's settings; None leaves a setting as it is, `use_plan_default` drops its interval."""
+    """Change an organisation's settings; None leaves a setting as it is.
+
+    `use_plan_default` drops its own interval, `release` ends its quarantine.
+    """
     with database.transaction() as connection:
         connection.execute(
             statement("save_settings"),
@@ -68,6 +73,7 @@ def save_settings(
                 "enabled": enabled,
                 "refresh_interval_hours": refresh_interval_hours,
                 "use_plan_default": use_plan_default,
+                "release": release,
             },
         )
 

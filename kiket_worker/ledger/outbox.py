@@ -71,6 +71,8 @@ def publish_of(database: Database, publish: Callable[[Waiting], None], organizat
     for row in rows:
         publish(Waiting(row["run_id"], row["organization_slug"], Reason(row["reason"])))
         with database.transaction() as connection:
+            # Only if it still waits: a worker may have been so quick that the run has ended, and will not change.
             connection.execute(
-                "update kiket_analytics.runs set published_at = now() where run_id = %s", [row["run_id"]]
+                "update kiket_analytics.runs set published_at = now() where run_id = %s and status = 'queued'",
+                [row["run_id"]],
             )

@@ -1,7 +1,7 @@
 """Runs in the ledger: asked for, looked at, cancelled."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, NewType
@@ -87,11 +87,15 @@ class Run:
     error_kind: str | None
     error_message: str | None
     billable: bool
+    not_before: datetime | None
+    crashes: int
+    handed_back: bool
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Run":
-        """Read a row of the table."""
-        return cls(**row | {"reason": Reason(row["reason"]), "status": Status(row["status"])})
+        """Read a row of the table. Columns that a newer release has added are left out."""
+        known = {field.name: row[field.name] for field in fields(cls)}
+        return cls(**known | {"reason": Reason(row["reason"]), "status": Status(row["status"])})
 
 
 @dataclass(frozen=True)
@@ -176,7 +180,7 @@ def cancel(database: Database, run_id: UUID) -> Status:
             raise UnknownRun(f"no run has the id {run_id}; `kiket-worker runs list` shows the newest")
         if run.status.has_ended:
             raise RunNotCancellable(f"run {run_id} has ended already: it is {run.status}")
-        if run.status is Status.QUEUED:
+        if _nobody_has(connection, run_id):
             connection.execute(
                 "update kiket_analytics.runs set status = 'cancelled', finished_at = now(), cancel_requested_at = now()"
                 " where run_id = %s",
@@ -185,6 +189,11 @@ def cancel(database: Database, run_id: UUID) -> Status:
             return Status.CANCELLED
         connection.execute("update kiket_analytics.runs set cancel_requested_at = now() where run_id = %s", [run_id])
         return run.status
+
+
+def _nobody_has(connection: Connection, run_id: UUID) -> bool:
+    """Whether a run waits, for its first attempt or for a retry: no worker holds a lease for it."""
+    return connection.execute("select from kiket_analytics.leases where run_id = %s", [run_id]).fetchone() is None
 
 
 def lock(connection: Connection, run_id: UUID) -> Run | None:

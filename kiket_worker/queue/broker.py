@@ -1,11 +1,14 @@
 """The brokers: RabbitMQ between processes, memory within one. Both carry bodies of the contract, nothing else."""
 
+import time
 from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from queue import Queue
+from threading import Event, Semaphore
 from typing import Any, Protocol
+from uuid import uuid4
 
 import dramatiq
 import pika
@@ -15,12 +18,17 @@ from dramatiq.brokers.stub import StubBroker
 from dramatiq.errors import BrokerConnectionError
 
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS, QUEUE_SCHEDULED, RefreshMessage
-from kiket_worker.errors import InvalidSetting, RabbitmqUnreachable
+from kiket_worker.errors import InvalidSetting, QueueMismatch, RabbitmqUnreachable
 from kiket_worker.queue.encoder import ACTOR_NAME, BodyEncoder
+from kiket_worker.queue.headers import tolerate_headers
+from kiket_worker.queue.pulling import MemoryConsumer, RabbitmqConsumer
 from kiket_worker.settings import Settings
 
 DELIVERY_LIMIT = 20  # Redeliveries of one message before RabbitMQ itself puts it among the dead letters.
+# Requests never stand behind the schedule.
+CONSUMED = (QUEUE_REQUESTS, QUEUE_SCHEDULED)
 _BLOCKED_SECONDS = 30
+_PRECONDITION_FAILED = 406  # AMQP's reply code for a declaration that differs from what exists.
 HEADER_REASON = "x-kiket-reason"
 
 
@@ -43,6 +51,14 @@ class Broker(Protocol):
         """Put a refused message among the dead letters. Raises `RabbitmqUnreachable`."""
         ...
 
+    slots: Semaphore | None
+    """One for each message that may be in hand at a time, kept by its consumer; None: as many as are prefetched."""
+
+    @property
+    def halted(self) -> Event:
+        """Set once no more messages are to be fetched."""
+        ...
+
     def close(self) -> None:
         """Close every connection."""
         ...
@@ -51,6 +67,7 @@ class Broker(Protocol):
 def open_broker(settings: Settings) -> "MemoryBroker | QuorumBroker":
     """The broker of `RABBITMQ_URL`, with the queues declared. Raises `RabbitmqUnreachable` and `InvalidSetting`."""
     dramatiq.set_encoder(BodyEncoder())
+    tolerate_headers()
     broker: MemoryBroker | QuorumBroker
     if settings.in_one_process:
         broker = MemoryBroker()
@@ -63,7 +80,7 @@ def open_broker(settings: Settings) -> "MemoryBroker | QuorumBroker":
                 "RABBITMQ_URL is not a connection URL: its port or an option cannot be read; "
                 "characters such as / and : in a password have to be percent-encoded"
             ) from None
-    for queue_name in (QUEUE_REQUESTS, QUEUE_SCHEDULED):
+    for queue_name in CONSUMED:
         broker.declare_queue(queue_name)
     broker.check()
     return broker
@@ -74,6 +91,8 @@ class MemoryBroker(StubBroker):
 
     def __init__(self) -> None:
         super().__init__(middleware=[])
+        self.halted = Event()
+        self.slots: Semaphore | None = None
         self.buried: list[DeadLetter] = []
         self._given_back: Counter[bytes] = Counter()
 
@@ -89,18 +108,24 @@ class MemoryBroker(StubBroker):
         self.buried.append(letter)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> dramatiq.Consumer:
-        """See `dramatiq.Broker.consume`."""
-        return _LabellingConsumer(super().consume(queue_name, prefetch, timeout), queue_name, self._give_back)
+        """A consumer of both queues, whichever is asked for: requests go first. See `dramatiq.Broker.consume`."""
+        queues = [self.queues[name] for name in CONSUMED]
+        return MemoryConsumer(queues, self.slots or Semaphore(prefetch), self.halted, self._give_back)
 
-    def _give_back(self, consumer: Any, message: dramatiq.MessageProxy) -> None:
-        body = message.encode()
+    def declare_queue(self, queue_name: str) -> None:
+        """Declare a queue without Dramatiq's delay queue beside it."""
+        if queue_name not in self.queues:
+            self.emit_before("declare_queue", queue_name)
+            self.queues[queue_name] = Queue()
+            self.emit_after("declare_queue", queue_name)
+
+    def _give_back(self, queue: "Queue[bytes]", body: bytes) -> None:
         self._given_back[body] += 1
         if self._given_back[body] > DELIVERY_LIMIT:
             del self._given_back[body]
             self.bury(DeadLetter(body, "delivery_limit"))
         else:
-            consumer.queue.put(body)
-        consumer.ack(message)
+            queue.put(body)
 
 
 class QuorumBroker(RabbitmqBroker):
@@ -111,6 +136,8 @@ class QuorumBroker(RabbitmqBroker):
 
     def __init__(self, url: str) -> None:
         super().__init__(url=url, confirm_delivery=True, middleware=[])
+        self.halted = Event()
+        self.slots: Semaphore | None = None
         # RabbitMQ stops reading while it is short of memory or disk; without a limit a publisher would wait for ever.
         self.parameters.blocked_connection_timeout = _BLOCKED_SECONDS  # type: ignore[attr-defined]  # one URL, no list
 
@@ -126,7 +153,10 @@ class QuorumBroker(RabbitmqBroker):
     def bury(self, letter: DeadLetter) -> None:
         """See `Broker.bury`."""
         properties = pika.BasicProperties(
-            delivery_mode=pika.DeliveryMode.Persistent.value, headers={HEADER_REASON: letter.reason}
+            delivery_mode=pika.DeliveryMode.Persistent.value,
+            message_id=str(uuid4()),
+            timestamp=int(time.time()),
+            headers={HEADER_REASON: letter.reason},
         )
 
         def publish() -> None:
@@ -141,8 +171,15 @@ class QuorumBroker(RabbitmqBroker):
             self._reach(publish)
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
-        """See `dramatiq.Broker.consume`."""
-        return _LabellingConsumer(super().consume(queue_name, prefetch, timeout), queue_name, _give_back)
+        """A consumer of both queues, whichever is asked for: requests go first. See `dramatiq.Broker.consume`."""
+        try:
+            for name in CONSUMED:
+                # Declared at each start, as RabbitMQ may have lost the queue with all that it held.
+                self.queues_pending.add(name)
+                self.declare_queue(name, ensure=True)
+        finally:
+            del self.connection  # Only for declaring: nothing in this thread would answer its heartbeats.
+        return RabbitmqConsumer(self.parameters, CONSUMED, self.slots or Semaphore(prefetch), self.halted)
 
     def declare_queue(self, queue_name: str, *, ensure: bool = False) -> None:
         """Declare a queue without Dramatiq's delay queue beside it."""
@@ -166,7 +203,9 @@ class QuorumBroker(RabbitmqBroker):
         """No delay queues."""
 
     def _declare_xq_queue(self, queue_name: str) -> None:
-        self.channel.queue_declare(QUEUE_DEAD, durable=True, arguments={"x-queue-type": "quorum"})
+        # Whoever looks at dead letters takes them and gives them back. RabbitMQ 4 would drop them after 20 looks.
+        arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
+        self.channel.queue_declare(QUEUE_DEAD, durable=True, arguments=arguments)
 
     def _reach(self, action: Callable[[], object]) -> None:
         try:
@@ -175,67 +214,12 @@ class QuorumBroker(RabbitmqBroker):
             # The thread's connection may be the reason: the next call begins with a new one.
             del self.connection
             reason = fault.args[0] if isinstance(fault, BrokerConnectionError) else fault
+            if isinstance(reason, pika.exceptions.ChannelClosedByBroker) and reason.reply_code == _PRECONDITION_FAILED:
+                raise QueueMismatch(
+                    "RabbitMQ has a queue with other arguments than this release declares: "
+                    f"{reason.reply_text}; finish its messages and delete the queue, it is declared anew"
+                ) from fault
             raise RabbitmqUnreachable(f"RabbitMQ at RABBITMQ_URL cannot be reached: {reason!r}") from fault
-
-
-class _LabellingConsumer(dramatiq.Consumer):
-    """A consumer that writes its queue's name on each message, and gives back what could not be handled.
-
-    Dramatiq finds the consumer that has to acknowledge a message by that name. A message whose handling raised was
-    not handled: it is not acknowledged but goes back to its queue.
-    """
-
-    def __init__(self, consumer: Any, queue_name: str, give_back: Callable[[Any, dramatiq.MessageProxy], None]) -> None:
-        self._consumer = consumer
-        self._queue_name = queue_name
-        self._give_back = give_back
-        self._unsettled: set[str] = set()
-
-    def __next__(self) -> dramatiq.MessageProxy | None:
-        proxy: dramatiq.MessageProxy | None = next(self._consumer)
-        if proxy is not None:
-            proxy._message = proxy._message.copy(queue_name=self._queue_name)
-            self._unsettled.add(proxy.message_id)
-        return proxy
-
-    def ack(self, message: dramatiq.MessageProxy) -> None:
-        """Acknowledge a message that was handled; requeue one that was not."""
-        if not self._settles(message):
-            return
-        if message._exception is None:
-            self._consumer.ack(message)
-        else:
-            self._give_back(self._consumer, message)
-
-    def nack(self, message: dramatiq.MessageProxy) -> None:
-        """Refuse a message."""
-        if self._settles(message):
-            self._consumer.nack(message)
-
-    def requeue(self, messages: Iterable[dramatiq.MessageProxy]) -> None:
-        """Give back messages that nobody began."""
-        self._consumer.requeue(messages)
-
-    def close(self) -> None:
-        """Close the connection, if there is one."""
-        self._consumer.close()
-
-    def _settles(self, message: dramatiq.MessageProxy) -> bool:
-        """Whether it was this consumer that got the message.
-
-        One of an earlier connection is back in its queue already, and its tag now belongs to another message.
-        """
-        if message.message_id not in self._unsettled:
-            return False
-        self._unsettled.remove(message.message_id)
-        return True
-
-
-def _give_back(consumer: Any, message: dramatiq.MessageProxy) -> None:
-    consumer.known_tags.discard(message._tag)
-    # With the connection gone, RabbitMQ has given the message back already.
-    with suppress(pika.exceptions.ConnectionWrongStateError):
-        consumer.connection.add_callback_threadsafe(partial(consumer.channel.basic_nack, message._tag, requeue=True))
 
 
 def _envelope(body: bytes, queue_name: str) -> dramatiq.Message[None]:

@@ -2,6 +2,7 @@
 
 import traceback
 from collections.abc import Callable
+from threading import Semaphore
 
 import dramatiq
 
@@ -25,10 +26,13 @@ class Consumers:
         self._broker = broker
         self._handle = handle
         dramatiq.actor(actor_name=ACTOR_NAME, queue_name=QUEUE_REQUESTS, broker=broker)(self._receive)
-        self._worker = dramatiq.Worker(broker, worker_threads=concurrency, worker_timeout=200)
+        # One queue, because its consumer takes from the schedule's as well.
+        self._worker = dramatiq.Worker(broker, queues={QUEUE_REQUESTS}, worker_threads=concurrency, worker_timeout=200)
         # Messages being handled count as fetched, so this is the least that keeps every thread at work. Dramatiq's own
         # figure is twice as high, and what is fetched here waits here while another worker idles.
         self._worker.queue_prefetch = concurrency
+        # Kept from one connection to the next, as the threads are.
+        broker.slots = Semaphore(concurrency)
 
     def start(self) -> None:
         """Begin to take messages."""
@@ -36,6 +40,7 @@ class Consumers:
 
     def stop(self) -> None:
         """Take no more messages, wait for those being handled, and close."""
+        self._broker.halted.set()
         self._worker.stop(timeout=_STOP_MILLISECONDS)
 
     def _receive(self, body: bytes) -> None:

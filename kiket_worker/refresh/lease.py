@@ -17,37 +17,51 @@ _RENEWALS_PER_TTL = 3
 
 
 @contextmanager
-def kept(database: Database, claim: Claim, cancellation: Cancellation, *, ttl_seconds: float) -> Iterator[None]:
+def kept(
+    database: Database, claim: Claim, cancellation: Cancellation, *, claimed_at: float, ttl_seconds: float
+) -> Iterator[None]:
     """Renew the lease until the block ends; cancel what goes on when it is lost or the run's end is asked for.
 
-    A lease that could not be renewed for its whole time counts as lost, whether or not anybody has taken it: this
-    worker cannot know.
+    `claimed_at` is a monotonic time before the claim. A lease that could not be renewed for its whole time counts as
+    lost, whether or not anybody has taken it: this worker cannot know. The build is allowed to go on until then and no
+    longer, counted from before each renewal was asked for, so that it ends before anybody may take over, also when
+    this process is stopped or its connection hangs.
     """
     ended = threading.Event()
+    cancellation.allow(claimed_at + ttl_seconds)
     keeper = threading.Thread(
-        target=_keep, args=(database, claim, cancellation, ttl_seconds, ended), name=f"lease-{claim.schema_name}"
+        target=_keep,
+        args=(database, claim, cancellation, claimed_at, ttl_seconds, ended),
+        name=f"lease-{claim.schema_name}",
+        daemon=True,
     )
     keeper.start()
     try:
         yield
     finally:
         ended.set()
-        keeper.join()
+        # A connection that hangs is not waited for: the lease is given back, and a late renewal finds it so.
+        keeper.join(ttl_seconds)
 
 
 def _keep(
-    database: Database, claim: Claim, cancellation: Cancellation, ttl_seconds: float, ended: threading.Event
+    database: Database,
+    claim: Claim,
+    cancellation: Cancellation,
+    renewed_at: float,
+    ttl_seconds: float,
+    ended: threading.Event,
 ) -> None:
     connection: Connection | None = None
-    renewed_at = time.monotonic()
     while not ended.wait(ttl_seconds / _RENEWALS_PER_TTL):
         try:
-            connection = connection or _autocommitting(database)
+            connection = connection or _autocommitting(database, ttl_seconds)
             asked_at = time.monotonic()
             if claims.renew(connection, claim, ttl_seconds):
                 cancellation.cancel(RunCancelled(f"run {claim.run.run_id} was cancelled on request"))
             renewed_at = asked_at
-        except (psycopg.Error, PostgresUnreachable):  # Whatever the reason is, the lease was not renewed.
+            cancellation.allow(renewed_at + ttl_seconds)
+        except (psycopg.Error, PostgresUnreachable):
             if connection:
                 connection.close()
             connection = None
@@ -60,7 +74,7 @@ def _keep(
         connection.close()
 
 
-def _autocommitting(database: Database) -> Connection:
-    connection = database.connect()
+def _autocommitting(database: Database, ttl_seconds: float) -> Connection:
+    connection = database.connect(timeout_seconds=ttl_seconds / _RENEWALS_PER_TTL)
     connection.autocommit = True
     return connection

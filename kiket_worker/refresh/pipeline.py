@@ -1,26 +1,36 @@
 """The way of a refresh: claim → build → archive → record usage, each step from one status of the run to the next.
 
-The lease is held for the whole of it. Whatever a step raises ends the run as failed, with the error's kind and words;
-a lost lease ends only this attempt, silently, because the run is another worker's by then.
+The lease is held for the whole of it. What a step raises ends the attempt: a fault that may pass is tried again later,
+a worker that has to end hands the run back, anything else ends the run as failed, with the error's kind and words. A
+lost lease ends only this attempt, silently, because the run is another worker's by then.
 """
 
-import tempfile
+import time
 from collections.abc import Callable
-from pathlib import Path
 from uuid import UUID
 
 from kiket_worker import events
 from kiket_worker.dbt.engine import Cancellation
-from kiket_worker.errors import KiketError, LeaseLost, PostgresUnreachable, RunCancelled, WorkerStopped
+from kiket_worker.errors import (
+    AttemptsExhausted,
+    KiketError,
+    LeaseLost,
+    PostgresUnreachable,
+    RunCancelled,
+    WorkerStopped,
+)
 from kiket_worker.ledger import claims
-from kiket_worker.ledger.claims import Claim, NotClaimed
-from kiket_worker.ledger.runs import Status
+from kiket_worker.ledger.claims import AlreadyEnded, NotClaimed
+from kiket_worker.ledger.runs import Run, Status
 from kiket_worker.refresh import lease
 from kiket_worker.refresh.attempt import Attempt
 from kiket_worker.refresh.services import Services
 from kiket_worker.refresh.steps import archive_artifacts, archive_outcome, build, first_line, record_usage
+from kiket_worker.refresh.workdir import workdir
 from kiket_worker.tenants.schema import schema_name
 from kiket_worker.tenants.sessions import end_sessions
+
+_PATIENCE_SECONDS = 0.5
 
 STEPS: dict[Status, Callable[[Attempt], Status]] = {
     Status.RUNNING: build,
@@ -32,8 +42,9 @@ STEPS: dict[Status, Callable[[Attempt], Status]] = {
 def refresh(run_id: UUID, services: Services, cancellation: Cancellation) -> Status | None:
     """Execute a run if it can be claimed, and give the status that it has then; None if the ledger has no such run.
 
-    Raises `LeaseLost` and `WorkerStopped` where the run goes on elsewhere, and `PostgresUnreachable`.
+    Raises `LeaseLost` where the run goes on elsewhere, and `PostgresUnreachable`.
     """
+    claimed_at = time.monotonic()
     claimed = claims.claim(
         services.database,
         run_id,
@@ -51,32 +62,45 @@ def refresh(run_id: UUID, services: Services, cancellation: Cancellation) -> Sta
                 error=str(obstacle),
             )
         return claimed.status
+    ttl_seconds = services.lease_ttl_seconds
     with (
-        lease.kept(services.database, claimed, cancellation, ttl_seconds=services.lease_ttl_seconds),
-        tempfile.TemporaryDirectory(prefix="kiket-run-") as workdir,
+        lease.kept(services.database, claimed, cancellation, claimed_at=claimed_at, ttl_seconds=ttl_seconds),
+        workdir() as folder,
     ):
-        return _take_steps(Attempt(services, claimed, Path(workdir), cancellation))
+        return _work(Attempt(services, claimed, folder, cancellation))
+
+
+def _work(attempt: Attempt) -> Status:
+    run = attempt.claim.run
+    if attempt.claim.sessions_ended is not None:
+        attempt.log(events.RUN_TAKEN_OVER, sessions_ended=attempt.claim.sessions_ended)
+    attempt.log(events.RUN_CLAIMED)
+    try:
+        if run.crashes >= attempt.services.retries.crashes:
+            return _quarantine(attempt)
+        return _take_steps(attempt)
+    except LeaseLost as fault:
+        attempt.log(events.LEASE_LOST, error=str(fault))
+        raise
+    except AlreadyEnded as known:
+        return known.status
 
 
 def _take_steps(attempt: Attempt) -> Status:
-    _log_claim(attempt, attempt.claim)
     status = attempt.claim.run.status
     try:
         while not status.has_ended:
             status = _take_step(attempt, status)
-    except LeaseLost as fault:
-        attempt.log(events.LEASE_LOST, error=str(fault))
+    except (LeaseLost, AlreadyEnded):
         raise
-    except (PostgresUnreachable, WorkerStopped):
-        raise
+    except WorkerStopped:
+        return _hand_back(attempt)
     except RunCancelled:
-        claims.cancelled(attempt.services.database, attempt.claim)
-        attempt.log(events.RUN_CANCELLED, duration_seconds=attempt.elapsed_seconds())
-        return Status.CANCELLED
+        return _cancel(attempt)
     except KiketError as fault:
-        return _fail(attempt, fault)
+        return _retry_or_fail(attempt, fault)
     except Exception as fault:  # A full disk, a bug: raised on, the message would come back and bring it on for ever.
-        return _fail(attempt, _named(fault))
+        return _retry_or_fail(attempt, _named(fault))
     else:
         return status
 
@@ -88,6 +112,36 @@ def _take_step(attempt: Attempt, status: Status) -> Status:
     return status
 
 
+def _retry_or_fail(attempt: Attempt, fault: KiketError) -> Status:
+    services, run = attempt.services, attempt.claim.run
+    if not services.retries.allows_another(run.attempt, fault):
+        return _fail(attempt, fault)
+    delay_seconds = services.retries.delay_seconds(run.attempt, services.random)
+    ended = _patiently(
+        attempt, lambda: claims.retry_later(services.database, attempt.claim, fault, delay_seconds=delay_seconds)
+    )
+    attempt.log(
+        events.RUN_RETRIED,
+        duration_seconds=attempt.elapsed_seconds(),
+        error_kind=fault.kind,
+        error=first_line(str(fault)),
+        delay_seconds=round(delay_seconds, 3),
+    )
+    return ended
+
+
+def _hand_back(attempt: Attempt) -> Status:
+    ended = _patiently(attempt, lambda: claims.hand_back(attempt.services.database, attempt.claim))
+    attempt.log(events.RUN_HANDED_BACK, duration_seconds=attempt.elapsed_seconds())
+    return ended
+
+
+def _cancel(attempt: Attempt) -> Status:
+    ended = _patiently(attempt, lambda: claims.cancelled(attempt.services.database, attempt.claim))
+    attempt.log(events.RUN_CANCELLED, duration_seconds=attempt.elapsed_seconds())
+    return ended
+
+
 def _fail(attempt: Attempt, fault: KiketError) -> Status:
     """End the run as failed. What dbt left is archived if it can be: it is the evidence."""
     if attempt.outcome and attempt.archived is None:
@@ -96,12 +150,15 @@ def _fail(attempt: Attempt, fault: KiketError) -> Status:
         except Exception as second:  # Whatever it is, the run has to end.
             fault = fault if attempt.outcome.failure else _named(second)
     archived = attempt.archived
-    claims.fail(
-        attempt.services.database,
-        attempt.claim,
-        fault,
-        location=archived.location if archived else None,
-        index_sha256=archived.index_sha256 if archived else None,
+    ended = _patiently(
+        attempt,
+        lambda: claims.fail(
+            attempt.services.database,
+            attempt.claim,
+            fault,
+            location=archived.location if archived else None,
+            index_sha256=archived.index_sha256 if archived else None,
+        ),
     )
     attempt.log(
         events.RUN_FAILED,
@@ -110,14 +167,34 @@ def _fail(attempt: Attempt, fault: KiketError) -> Status:
         error=first_line(str(fault)),
         artifacts=archived.location if archived else None,
     )
-    return Status.FAILED
+    return ended
+
+
+def _quarantine(attempt: Attempt) -> Status:
+    """End a run whose attempts crash their workers, before it does so again, and its organisation's refreshes."""
+    run = attempt.claim.run
+    fault = AttemptsExhausted(f"{run.crashes} attempts at run {run.run_id} ended without a word from their workers")
+    ended = _patiently(attempt, lambda: claims.fail(attempt.services.database, attempt.claim, fault, quarantine=True))
+    attempt.log(events.RUN_FAILED, duration_seconds=0.0, error_kind=fault.kind, error=str(fault))
+    events.ORGANIZATION_QUARANTINED.log(
+        organization=run.organization_slug, run_id=str(run.run_id), error_kind=fault.kind, error=str(fault)
+    )
+    return ended
+
+
+def _patiently(attempt: Attempt, write: Callable[[], Run]) -> Status:
+    """Write the attempt's end, however long Postgres is away, as long as the lease may be this attempt's.
+
+    An end that Postgres has committed, though its answer was lost, raises `AlreadyEnded` at the next try.
+    """
+    while True:
+        try:
+            return write().status
+        except PostgresUnreachable:
+            if isinstance(attempt.cancellation.reason, LeaseLost):
+                raise attempt.cancellation.reason from None
+            time.sleep(_PATIENCE_SECONDS)
 
 
 def _named(fault: Exception) -> KiketError:
     return fault if isinstance(fault, KiketError) else KiketError(f"{type(fault).__name__}: {fault}")
-
-
-def _log_claim(attempt: Attempt, claim: Claim) -> None:
-    if claim.sessions_ended is not None:
-        attempt.log(events.RUN_TAKEN_OVER, sessions_ended=claim.sessions_ended)
-    attempt.log(events.RUN_CLAIMED)

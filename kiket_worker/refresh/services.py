@@ -1,6 +1,7 @@
 """What a refresh works with: opened once a process, used by every run."""
 
 import os
+import random
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from kiket_worker.dbt.engine import Engine
 from kiket_worker.dbt.executable import ExecutableEngine
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.outbox import Waiting
+from kiket_worker.refresh.retries import RetryPolicy
 from kiket_worker.settings import Settings
 
 
@@ -27,6 +29,8 @@ class Services:
     worker: str
     shared_schema: str
     lease_ttl_seconds: float
+    retries: RetryPolicy
+    random: Callable[[], float]
 
 
 def open_services(settings: Settings, database: Database, publish: Callable[[Waiting], None]) -> Services:
@@ -44,4 +48,6 @@ def open_services(settings: Settings, database: Database, publish: Callable[[Wai
         worker=f"{socket.gethostname()}:{os.getpid()}",
         shared_schema=settings.dbt_shared_schema,
         lease_ttl_seconds=settings.lease_ttl_seconds,
+        retries=RetryPolicy(settings.max_attempts, settings.max_crashes, settings.retry_base_seconds),
+        random=random.random,
     )

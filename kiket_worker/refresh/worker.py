@@ -72,7 +72,7 @@ class RefreshWorker:
         self._ending.set()
 
     def stop(self) -> None:
-        """End every refresh at once, with its dbt; their leases expire, and other workers take the runs over."""
+        """End every refresh at once, with its dbt, and hand the runs back to other workers."""
         self._ending.set()
         with self._lock:
             self._stopped = True
@@ -89,4 +89,4 @@ class RefreshWorker:
 
 
 def _stopped_at_once() -> WorkerStopped:
-    return WorkerStopped("the worker was told to end at once; the run is taken over when its lease expires")
+    return WorkerStopped("this worker ends; another one takes the run")

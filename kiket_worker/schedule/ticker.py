@@ -44,14 +44,23 @@ def tick_until(
     publish: Publish,
     *,
     interval_seconds: float,
+    outbox_interval_seconds: float,
     republish_after_seconds: float,
 ) -> None:
-    """Tick at once and then at every interval until `stopped` is set. A tick that fails is logged, not raised."""
+    """Tick at once and then at every interval until `stopped` is set; publish what waits more often than that.
+
+    Retries and the runs of crashed workers wait for their message only. A tick that fails is logged, not raised.
+    """
     events.TICKER_STARTED.log(interval_seconds=interval_seconds)
+    next_tick_at = time.monotonic()
     while True:
         try:
-            tick(database, publish, now=datetime.now(UTC), republish_after_seconds=republish_after_seconds)
+            if time.monotonic() >= next_tick_at:
+                next_tick_at = time.monotonic() + interval_seconds
+                tick(database, publish, now=datetime.now(UTC), republish_after_seconds=republish_after_seconds)
+            else:
+                outbox.publish_waiting(database, publish, republish_after_seconds=republish_after_seconds)
         except KiketError as fault:
             events.TICKER_FAILED.log(error_kind=fault.kind, error=str(fault))
-        if stopped.wait(interval_seconds):
+        if stopped.wait(min(outbox_interval_seconds, interval_seconds)):
             return

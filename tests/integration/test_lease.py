@@ -1,5 +1,6 @@
 """Keeping a lease against a real Postgres: renewed in time, given up where it is lost, deaf to a passing fault."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,7 +36,7 @@ class Unreliable:
         self.refusing = False
         self.given: list[Connection] = []
 
-    def connect(self) -> Connection:
+    def connect(self, *, timeout_seconds: float = 10) -> Connection:
         if self.refusing:
             self.refused += 1
             raise PostgresUnreachable("refused")
@@ -79,7 +80,9 @@ Keep = Callable[[float], Any]
 def keep(unreliable: Unreliable, claim: Claim, cancellation: Cancellation) -> Keep:
     @contextmanager
     def keep(ttl_seconds: float) -> Iterator[None]:
-        with kept(cast(Database, unreliable), claim, cancellation, ttl_seconds=ttl_seconds):
+        with kept(
+            cast(Database, unreliable), claim, cancellation, claimed_at=time.monotonic(), ttl_seconds=ttl_seconds
+        ):
             yield
 
     return keep

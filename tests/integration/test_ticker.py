@@ -445,7 +445,14 @@ def test_ticking_goes_on_after_a_tick_that_failed_and_ends_when_it_is_told_to(
             raise RabbitmqUnreachable("gone")
         stopped.set()
 
-    ticker.tick_until(stopped, empty_ledger, publish, interval_seconds=0.001, republish_after_seconds=600)
+    ticker.tick_until(
+        stopped,
+        empty_ledger,
+        publish,
+        interval_seconds=0.001,
+        outbox_interval_seconds=0.001,
+        republish_after_seconds=600,
+    )
     assert tries == ["acme"] * 3
     assert database.rows("select from kiket_analytics.runs where published_at is not null")
 
@@ -460,6 +467,7 @@ def test_ticking_ends_at_once_in_the_middle_of_an_interval(empty_ledger: Databas
             empty_ledger,
             lambda _: published.set(),
             interval_seconds=3600,
+            outbox_interval_seconds=3600,
             republish_after_seconds=600,
         )
         assert published.wait(30)

@@ -24,6 +24,7 @@ from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.outbox import Waiting
 from kiket_worker.ledger.runs import Request, Run, RunId, Status
 from kiket_worker.refresh.pipeline import refresh
+from kiket_worker.refresh.retries import RetryPolicy
 from kiket_worker.refresh.services import Services
 from kiket_worker.telemetry import set_up_logs
 from tests.support.dbt_scripts import dbt_script, until
@@ -103,6 +104,8 @@ class Refreshes:
             worker=worker,
             shared_schema="analytics_shared",
             lease_ttl_seconds=lease_ttl_seconds,
+            retries=RetryPolicy(attempts=3, crashes=2, base_seconds=0.01),
+            random=lambda: 1.0,
         )
 
     def request(self, slug: str = "acme", **options: Any) -> RunId:

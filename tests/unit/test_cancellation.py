@@ -7,7 +7,7 @@ from kiket_worker.errors import LeaseLost, RunCancelled
 def test_what_is_running_is_stopped_at_once() -> None:
     stops: list[str] = []
     cancellation = Cancellation()
-    cancellation.while_running(lambda: stops.append("stopped"))
+    cancellation.while_running(lambda: stops.append("stopped"), lambda _: None)
     assert stops == []
     cancellation.cancel(RunCancelled("x"))
     assert stops == ["stopped"]
@@ -17,14 +17,14 @@ def test_what_begins_after_the_cancellation_is_stopped_as_it_begins() -> None:
     stops: list[str] = []
     cancellation = Cancellation()
     cancellation.cancel(RunCancelled("x"))
-    cancellation.while_running(lambda: stops.append("stopped"))
+    cancellation.while_running(lambda: stops.append("stopped"), lambda _: None)
     assert stops == ["stopped"]
 
 
 def test_what_has_finished_is_not_stopped_any_more() -> None:
     stops: list[str] = []
     cancellation = Cancellation()
-    cancellation.while_running(lambda: stops.append("stopped"))
+    cancellation.while_running(lambda: stops.append("stopped"), lambda _: None)
     cancellation.finished()
     cancellation.cancel(RunCancelled("x"))
     assert stops == []

@@ -23,6 +23,7 @@ CONSTANTS = {name: value for name, value in vars(events).items() if isinstance(v
 FIELDS = {"organization", "run_id", "attempt", "worker", "model_id", "error_kind", "duration_seconds", "trace_id"} | {
     *("error", "reason", "artifacts", "files", "bytes", "models", "usage_events", "rows_affected", "sessions_ended"),
     *("queued", "published", "interval_seconds", "concurrency", "library", "message"),
+    "delay_seconds",
 }
 
 
@@ -43,7 +44,7 @@ def test_an_event_is_named_by_subject_and_what_happened(event: Event) -> None:
     assert re.fullmatch(r"[a-z]+(\.[a-z]+(_[a-z]+)*)+", event.name)
     assert event.name.replace(".", "_").upper() in CONSTANTS
     # Past tense: a regular verb, or one of those that are not.
-    assert re.search(r"(ed|lost|built|taken_over|begun|run)$", event.name)
+    assert re.search(r"(ed|lost|built|taken_over|begun|run|handed_back)$", event.name)
 
 
 @pytest.mark.parametrize("event", CONSTANTS.values(), ids=CONSTANTS)

@@ -10,6 +10,7 @@ select
     settings.refresh_interval_hours,
     coalesce(settings.refresh_interval_hours, plan.hours) as interval_hours,
     settings.last_run_at,
+    settings.quarantine_reason,
     -- Without any interval it never becomes due.
     case when settings.enabled and coalesce(settings.refresh_interval_hours, plan.hours) is not null then
         coalesce(

@@ -17,6 +17,7 @@ join public.organizations as organization on organization.id = settings.organiza
 left join unnest(%(plans)s::text[], %(hours)s::integer[]) as plan (name, hours) on plan.name = organization.plan
 cross join lateral (select coalesce(settings.refresh_interval_hours, plan.hours)) as cadence (hours)
 where settings.enabled
+    and settings.quarantined_at is null
     and cadence.hours is not null
     and (settings.last_run_at is null or settings.last_run_at + make_interval(hours => cadence.hours) <= %(now)s)
     -- What cannot have a schema would be queued and skipped at every tick; asking for it by hand says why.

@@ -1,5 +1,5 @@
 -- Change an organisation's analytics settings; what is null stays as it was.
--- Parameters: organization_id, enabled, refresh_interval_hours, use_plan_default. One row, so concurrent changes queue.
+-- Parameters: organization_id, enabled, refresh_interval_hours, use_plan_default, release (from quarantine). One row, so concurrent changes queue.
 insert into kiket_analytics.analytics_settings as settings (organization_id, enabled, refresh_interval_hours)
 values (%(organization_id)s, coalesce(%(enabled)s, false), %(refresh_interval_hours)s)
 on conflict (organization_id) do update
@@ -9,4 +9,6 @@ set
         when %(use_plan_default)s then null
         else coalesce(excluded.refresh_interval_hours, settings.refresh_interval_hours)
     end,
+    quarantined_at = case when %(release)s then null else settings.quarantined_at end,
+    quarantine_reason = case when %(release)s then null else settings.quarantine_reason end,
     updated_at = now()

@@ -1,0 +1,4 @@
+-- Close the attempt of a claim. Parameters: run_id, lease_epoch, outcome, error_kind, error_message.
+update kiket_analytics.attempts
+set outcome = %(outcome)s, finished_at = now(), error_kind = %(error_kind)s, error_message = %(error_message)s
+where run_id = %(run_id)s and lease_epoch = %(lease_epoch)s and outcome is null

@@ -1,0 +1,51 @@
+"""The folder of an attempt. It goes with the attempt, or, when its worker is killed, before the next one's is made."""
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+_PREFIX = "kiket-run-"
+
+
+@contextmanager
+def workdir() -> Iterator[Path]:
+    """A folder of one's own until the block ends. Folders that killed workers have left on this machine are removed.
+
+    Whose worker lives is told by a lock, which the kernel gives back however its holder ends. A pid would not tell: in
+    containers, the next worker often has the same.
+    """
+    _sweep(Path(tempfile.gettempdir()))
+    folder, lock = _locked_folder()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        os.close(lock)
+
+
+def _locked_folder() -> tuple[Path, int]:
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        # Between these two lines another worker may take the folder for one that was left, and remove it.
+        with suppress(FileNotFoundError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if os.fstat(lock).st_nlink:
+                return folder, lock
+            os.close(lock)
+
+
+def _sweep(parent: Path) -> None:
+    for folder in parent.glob(f"{_PREFIX}*"):
+        # Gone already, another user's, or in use.
+        with suppress(OSError):
+            lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(lock)
