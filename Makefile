@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test bench check fmt lint type unit contracts constraints clean
+.PHONY: help demo test bench fmt lint type unit contracts constraints clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets

@@ -67,7 +67,7 @@ class RefreshMessage(BaseModel):
     """Whether dbt's catalog is archived too."""
     select: Annotated[list[_Text], Field(min_length=1, max_length=100)] | None = None
     """Only these models, each in dbt's selection syntax; null or left out: all of them."""
-    run_id: Annotated[UUID | None, Field(json_schema_extra={"pattern": _UUID_PATTERN})] = None
+    kiket_run_id: Annotated[UUID | None, Field(json_schema_extra={"pattern": _UUID_PATTERN})] = None
     """Only for the worker's own messages: names a run that the ledger holds already, to wake a worker for it."""
 
     @classmethod

@@ -1,7 +1,7 @@
 """Every environment variable that the worker reads, with its default and unit."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -71,8 +71,13 @@ class Settings(BaseSettings):
 
 def load_settings() -> Settings:
     """Read the environment. Raises `InvalidSetting`, which names each variable that is missing or malformed."""
+    return settings_from({})
+
+
+def settings_from(values: dict[str, Any]) -> Settings:
+    """Read the environment, with these values in place of its variables. Raises `InvalidSetting`."""
     try:
-        return Settings()
+        return Settings.model_validate(values)
     except ValidationError as fault:
         complaints = [_explain(str(error["loc"][0]), error["type"], error["msg"]) for error in fault.errors()]
         raise InvalidSetting(

@@ -51,12 +51,15 @@ class ArchivedSet:
         return sum(file.size for file in self.files)
 
 
-def archive(store: Store, prefix: str, files: dict[str, Path], about: dict[str, Any]) -> ArchivedSet:
+def archive(
+    store: Store, prefix: str, files: dict[str, Path], about: dict[str, Any], *, scratch: Path | None = None
+) -> ArchivedSet:
     """Store `files` by their names under `prefix`, compressed, and then the index, which also holds `about`.
 
+    They are compressed in a folder of its own inside `scratch`, or else where the system keeps temporary files.
     Raises `ArtifactsUnreachable` or `ArtifactsRefused`, and then there is no index.
     """
-    with tempfile.TemporaryDirectory(prefix="kiket-archive-") as folder:
+    with tempfile.TemporaryDirectory(prefix="archive-", dir=scratch) as folder:
         stored = tuple(_put(store, prefix, name, path, Path(folder)) for name, path in sorted(files.items()))
         index = Path(folder) / INDEX_NAME
         document = about | {"files": [asdict(file) for file in stored]}

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from kiket_worker.cli.dev import require_packages
 from kiket_worker.cli.output import JsonOption, print_json, print_table
 from kiket_worker.telemetry import silence_logs
 
@@ -17,7 +18,9 @@ def demo(
     json: JsonOption = False,
 ) -> None:
     """Refresh nine sample organisations end to end and check the result; exit 0 only if it is consistent."""
+    require_packages()
     from kiket_worker.dev.demo import run_demo  # noqa: PLC0415  # its packages are an extra
+    from kiket_worker.dev.service import usable  # noqa: PLC0415
 
     silence_logs()
     began = time.monotonic()
@@ -26,7 +29,8 @@ def demo(
         if not json:
             typer.echo(f"{time.monotonic() - began:6.1f} s  {line}")
 
-    result = run_demo(directory.resolve(), tell)
+    with usable(directory):
+        result = run_demo(directory.resolve(), tell)
     if json:
         print_json(result.document())
     else:

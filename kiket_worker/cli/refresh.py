@@ -1,7 +1,9 @@
 """`kiket-worker refresh`: ask for a refresh, and watch it."""
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -89,10 +91,27 @@ def _published(
         return
     broker = open_broker(settings)
     working = Working(settings, database, broker, 1)
+    ended = threading.Event()
+
+    def publish() -> None:
+        """The ticker's part for this organisation: a run may have been left by a process that was killed."""
+        while True:
+            outbox.publish_waiting(
+                database,
+                partial(publish_run, broker),
+                republish_after_seconds=settings.republish_after_seconds,
+                organization_id=organization_id,
+            )
+            if ended.wait(settings.outbox_interval_seconds):
+                return
+
+    publisher = threading.Thread(target=publish, daemon=True)
+    publisher.start()
     try:
-        outbox.publish_of(database, lambda run: publish_run(broker, run), organization_id)
         yield
     finally:
+        ended.set()
+        publisher.join()
         working.end(signals)
 
 

@@ -9,8 +9,10 @@ from kiket_worker.cli.output import JsonOption, print_json, print_table
 from kiket_worker.errors import UsageError
 from kiket_worker.ledger import organizations
 from kiket_worker.ledger.database import Database
+from kiket_worker.ledger.leases import check_owner
 from kiket_worker.ledger.organizations import Organization
 from kiket_worker.settings import load_settings
+from kiket_worker.tenants.schema import schema_name
 
 app = typer.Typer(help="Who is refreshed, and how often.", no_args_is_help=True)
 
@@ -54,6 +56,9 @@ def set_settings(
         raise UsageError("--interval-hours and --plan-default exclude each other")
     with _database() as database:
         organization_id = organizations.find(database, slug).organization_id
+        if enabled:
+            with database.transaction() as connection:
+                check_owner(connection, schema_name(slug), organization_id)
         organizations.save_settings(
             database,
             organization_id,
@@ -88,7 +93,9 @@ def _database() -> Database:
 def _state(organization: Organization) -> str:
     if organization.quarantine_reason:
         return "quarantined"
-    return "enabled" if organization.enabled else "paused"
+    if not organization.enabled:
+        return "paused"
+    return "enabled" if organization.can_have_schema else "no schema"
 
 
 def _print(found: list[Organization]) -> None:

@@ -1,6 +1,7 @@
 """`kiket-worker ticker`: queue what is due, at every interval."""
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -8,6 +9,7 @@ import typer
 from kiket_worker.cli.signals import Signals
 from kiket_worker.cli.worker import Working, open_database
 from kiket_worker.errors import UsageError
+from kiket_worker.ledger.level import check_level
 from kiket_worker.queue.broker import open_broker
 from kiket_worker.queue.publisher import publish_run
 from kiket_worker.schedule.ticker import tick, tick_until
@@ -26,27 +28,30 @@ def ticker(
     settings = load_settings()
     if once and settings.in_one_process:
         raise UsageError("with RABBITMQ_URL=memory:// the ticker is the worker too, and has to stay: leave --once out")
-    with Signals() as signals, open_database(settings, settings.concurrency) as database:
+    with open_database(settings, settings.concurrency) as database:
+        check_level(database)
         broker = open_broker(settings)
+        publish = partial(publish_run, broker)
         if once:
             tick(
                 database,
-                lambda run: publish_run(broker, run),
+                publish,
                 now=datetime.now(UTC),
                 republish_after_seconds=settings.republish_after_seconds,
             )
             broker.close()
             return
-        working = Working(settings, database, broker, settings.concurrency) if settings.in_one_process else None
-        tick_until(
-            signals.asked,
-            database,
-            lambda run: publish_run(broker, run),
-            interval_seconds=settings.tick_interval_seconds,
-            outbox_interval_seconds=settings.outbox_interval_seconds,
-            republish_after_seconds=settings.republish_after_seconds,
-        )
-        if working:
-            working.end(signals)
-        else:
-            broker.close()
+        with Signals() as signals:  # Only now: while connecting, a signal ends the command at once.
+            working = Working(settings, database, broker, settings.concurrency) if settings.in_one_process else None
+            tick_until(
+                signals.asked,
+                database,
+                publish,
+                interval_seconds=settings.tick_interval_seconds,
+                outbox_interval_seconds=settings.outbox_interval_seconds,
+                republish_after_seconds=settings.republish_after_seconds,
+            )
+            if working:
+                working.end(signals)
+            else:
+                broker.close()

@@ -10,6 +10,7 @@ from kiket_worker import events
 from kiket_worker.cli.signals import Signals
 from kiket_worker.errors import UsageError
 from kiket_worker.ledger.database import Database
+from kiket_worker.ledger.level import check_level
 from kiket_worker.queue.broker import MemoryBroker, QuorumBroker, open_broker
 from kiket_worker.queue.consumers import Consumers
 from kiket_worker.queue.publisher import publish_run
@@ -36,15 +37,22 @@ def worker(
             "RABBITMQ_URL is memory://, which no other process can reach; `kiket-worker ticker` works by itself then"
         )
     threads = concurrency or settings.concurrency
-    with Signals() as signals, open_database(settings, threads) as database:
-        working = Working(settings, database, open_broker(settings), threads)
-        signals.asked.wait()
-        working.end(signals)
+    with open_database(settings, threads) as database:
+        check_level(database)
+        broker = open_broker(settings)
+        with Signals() as signals:  # Only now: while connecting, a signal ends the command at once.
+            working = Working(settings, database, broker, threads)
+            signals.asked.wait()
+            working.end(signals)
 
 
 def open_database(settings: Settings, threads: int) -> Database:
     """The ledger with a connection for each thread that refreshes, and some for ticking and looking."""
-    return Database(settings.database_url.get_secret_value(), max_connections=2 * threads + 2)
+    return Database(
+        settings.database_url.get_secret_value(),
+        max_connections=2 * threads + 2,
+        idle_in_transaction_seconds=settings.lease_ttl_seconds,
+    )
 
 
 class Working:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from psycopg.conninfo import conninfo_to_dict
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.pq import PGconn
 
 from kiket_worker.errors import InvalidSetting
 from kiket_worker.settings import Settings
@@ -31,16 +32,23 @@ class DbtConnection:
 
     @classmethod
     def from_settings(cls, settings: Settings) -> "DbtConnection":
-        """Each part from its own variable, or else from `DATABASE_URL`. Raises `InvalidSetting`."""
+        """Each part from its own variable, or else from `DATABASE_URL`, or else what libpq takes without it.
+
+        Raises `InvalidSetting`.
+        """
         url = {name: str(value) for name, value in conninfo_to_dict(settings.database_url.get_secret_value()).items()}
-        user = settings.dbt_user or url.get("user", "postgres")
-        password = settings.dbt_password.get_secret_value() if settings.dbt_password else url.get("password", "")
+        own = {"host": settings.dbt_host, "dbname": settings.dbt_database, "user": settings.dbt_user}
+        parts = url | {name: value for name, value in own.items() if value}
+        if not {"host", "dbname", "user"} <= parts.keys():
+            parts = _libpqs_defaults(parts) | parts
+        if missing := sorted({"host", "dbname", "user"} - parts.keys()):
+            raise InvalidSetting(f"DATABASE_URL has no {', '.join(missing)}, and libpq knows no default")
         return cls(
-            host=settings.dbt_host or url.get("host", "localhost"),
-            port=settings.dbt_port or _one_port(url.get("port") or "5432"),
-            database=settings.dbt_database or url.get("dbname", user),
-            user=user,
-            password=password,
+            host=parts["host"],
+            port=settings.dbt_port or _one_port(parts.get("port") or "5432"),
+            database=parts["dbname"],
+            user=parts["user"],
+            password=settings.dbt_password.get_secret_value() if settings.dbt_password else parts.get("password", ""),
             libpq={variable: url[name] for name, variable in _LIBPQ_VARIABLES.items() if name in url},
         )
 
@@ -63,6 +71,25 @@ class DbtConnection:
         path.touch(mode=0o600)
         password = self.password.replace("\\", "\\\\").replace(":", "\\:")
         path.write_text(f"*:*:*:*:{password}\n", encoding="utf-8")
+
+
+def _libpqs_defaults(parts: dict[str, str]) -> dict[str, str]:
+    """What libpq puts in the place of parts that are missing: `PG*` variables, its socket's folder, the login's name.
+
+    It says so once a connection is begun, of which nothing more is needed: it is closed before anybody answers.
+    """
+    connection = PGconn.connect_start(make_conninfo("", **parts).encode())
+    try:
+        found = {
+            "host": connection.host,
+            "port": connection.port,
+            "dbname": connection.db,
+            "user": connection.user,
+            "password": connection.password,
+        }
+        return {name: value.decode() for name, value in found.items() if value}
+    finally:
+        connection.finish()
 
 
 def _one_port(text: str) -> int:

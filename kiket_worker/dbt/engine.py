@@ -80,6 +80,10 @@ class Cancellation:
         """Why the build has to end, or None while it need not."""
         return self._reason
 
+    def may_go_on(self, now: float) -> bool:
+        """Whether the moment until which it may go on lies ahead, by the monotonic clock."""
+        return self._until is not None and now < self._until
+
     def cancel(self, reason: KiketError) -> None:
         """End what is going on, now and, if nothing is yet, as soon as it begins."""
         with self._lock:

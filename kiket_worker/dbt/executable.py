@@ -110,8 +110,8 @@ class ExecutableEngine:
         )
 
     def _find_executable(self) -> str:
-        """The executable by path, on PATH, or beside this Python. Raises `DbtExecutableMissing`."""
-        search = os.pathsep.join([os.environ.get("PATH", os.defpath), str(Path(sys.executable).parent)])
+        """The executable by path, beside this Python, or on PATH. Raises `DbtExecutableMissing`."""
+        search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)])
         if found := shutil.which(self._executable, path=search):
             # Not resolved: a virtualenv's dbt is known by its link. Absolute, because dbt starts in the run's folder.
             return str(Path(found).absolute())

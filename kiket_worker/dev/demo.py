@@ -12,6 +12,7 @@ from typing import Any
 import psycopg
 from psycopg import sql
 from psycopg.rows import dict_row
+from pydantic import SecretStr
 
 from kiket_worker.artifacts.archive import faults
 from kiket_worker.artifacts.store import open_store
@@ -28,7 +29,7 @@ from kiket_worker.queue.publisher import publish_run
 from kiket_worker.refresh.services import open_services
 from kiket_worker.refresh.worker import RefreshWorker
 from kiket_worker.schedule.ticker import tick
-from kiket_worker.settings import Settings
+from kiket_worker.settings import Settings, settings_from
 from kiket_worker.tenants.schema import schema_name
 
 DATABASE = "kiket_demo"
@@ -71,8 +72,10 @@ def run_demo(directory: Path, tell: Callable[[str], None]) -> DemoResult:
     """Start a Postgres, load nine organisations, refresh those that are due, and check the result.
 
     Everything is kept under `directory`; the database is made anew each time, and Postgres is stopped at the end.
-    `tell` hears what is going on. Raises `DevServiceFailed` and what the ledger raises.
+    `tell` hears what is going on. Raises `InvalidSetting` before anything is started, `DevServiceFailed`, and what the
+    ledger raises.
     """
+    settings = _settings(directory)
     now = datetime.now(UTC)
     try:
         tell("starting Postgres")
@@ -80,23 +83,29 @@ def run_demo(directory: Path, tell: Callable[[str], None]) -> DemoResult:
         specs = sample.demo()
         tell(f"loading {len(specs)} organisations with {sum(spec.issues for spec in specs):,} issues")
         url = environment.load_platform(admin_url, DATABASE, specs, now=now)
-        settings = Settings.model_validate(
-            {
-                "DATABASE_URL": url,
-                "RABBITMQ_URL": "memory://",
-                "ARTIFACTS_URL": (directory / "artifacts").as_uri(),
-                # Given here, they are not taken from the environment: dbt must not reach a real database.
-                **dict.fromkeys(["DBT_HOST", "DBT_PORT", "DBT_DATABASE", "DBT_USER", "DBT_PASSWORD"]),
-                "DBT_SHARED_SCHEMA": "analytics_shared",
-            }
-        )
+        settings = settings.model_copy(update={"database_url": SecretStr(url)})
         with Database(url, max_connections=2 * settings.concurrency + 2) as database:
             _prepare_schedule(database, now)
+            _record_earlier_usage(database, now)
             return _refresh_and_check(settings, database, directory, tell)
     finally:
         with _undisturbed():
             tell("stopping Postgres")
             postgres.stop(directory / "postgres")
+
+
+def _settings(directory: Path) -> Settings:
+    return settings_from(
+        {
+            # Which server it is, the started one tells.
+            "DATABASE_URL": f"postgresql:///{DATABASE}",
+            "RABBITMQ_URL": "memory://",
+            "ARTIFACTS_URL": (directory / "artifacts").as_uri(),
+            # Given here, they are not taken from the environment: dbt must not reach a real database.
+            **dict.fromkeys(["DBT_HOST", "DBT_PORT", "DBT_DATABASE", "DBT_USER", "DBT_PASSWORD"]),
+            "DBT_SHARED_SCHEMA": "analytics_shared",
+        }
+    )
 
 
 @contextmanager
@@ -119,6 +128,13 @@ def _prepare_schedule(database: Database, now: datetime) -> None:
             "update kiket_analytics.analytics_settings set last_run_at = %s where organization_id = %s",
             [now - timedelta(minutes=30), fresh.organization_id],
         )
+
+
+def _record_earlier_usage(database: Database, now: datetime) -> None:
+    """Without it, every organisation's usage mart would be empty at its first refresh, leak or no leak."""
+    statement = (Path(__file__).parent / "sql" / "earlier_usage.sql").read_bytes()
+    with database.transaction() as connection:
+        connection.execute(statement, {"now": now})
 
 
 def _refresh_and_check(

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 
 import psycopg
 from psycopg import sql
@@ -64,6 +65,8 @@ def faults_of(organization: Refreshed, connection: DictConnection) -> Iterator[s
                 yield f"{slug}: {relation} has {strangers} rows of another organisation"
     if "fct_throughput" in relations and (difference := _missing_issues(connection, run.organization_id, schema)):
         yield f"{slug}: fct_throughput differs from the raw table by {difference} issues"
+    if "fct_usage_events" in relations and (quantity := _strange_usage(connection, run, schema)):
+        yield f"{slug}: fct_usage_events differs from the organisation's own usage by {quantity}"
 
 
 # Which raw table tells the owner of a row, by the column that refers to it.
@@ -75,7 +78,7 @@ _OWNED_BY = {
     "epic_id": "issues",
     "release_id": "releases",
 }
-# Usage that belongs to no project has nothing to compare: its organisation is not among the mart's columns.
+# Usage that belongs to no project has no owner among its columns; the mart's sum is compared instead.
 _WITHOUT_OWNER = {"stg_usage_events"}
 
 
@@ -113,3 +116,14 @@ def _missing_issues(connection: DictConnection, organization_id: int, schema: st
     ).format(sql.Identifier(schema, "fct_throughput"))
     row = connection.execute(statement, [organization_id]).fetchone()
     return int(row["difference"]) if row else 0
+
+
+def _strange_usage(connection: DictConnection, run: Run, schema: str) -> Decimal:
+    """How much more the mart has than the ledger had of this organisation when the attempt began."""
+    statement = sql.SQL(
+        "select (select coalesce(sum(total_quantity), 0) from {})"
+        " - (select coalesce(sum(quantity), 0) from kiket_analytics.usage_events"
+        " where organization_id = %s and recorded_at < %s) as difference"
+    ).format(sql.Identifier(schema, "fct_usage_events"))
+    row = connection.execute(statement, [run.organization_id, run.started_at]).fetchone()
+    return Decimal(row["difference"]) if row else Decimal()

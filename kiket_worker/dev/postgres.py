@@ -73,7 +73,14 @@ def start(directory: Path) -> str:
             raise _not_started(directory, f"it has run for {START_SECONDS} s and does not answer")
         if not _answers(sockets):
             _launch(directory, sockets, binaries, user)
-    return f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}"
+    return _superuser_url(sockets)
+
+
+def url(directory: Path) -> str | None:
+    """The URL of the superuser of the server that runs in `directory`; None where none does. Changes nothing."""
+    directory = directory.resolve()
+    sockets = _socket_path(directory)
+    return _superuser_url(sockets) if _postmaster_runs(directory) and _answers(sockets) else None
 
 
 def stop(directory: Path) -> None:
@@ -113,6 +120,10 @@ def _administer(admin_url: str, statement: sql.Composed) -> None:
             connection.execute(statement)
     except psycopg.Error as error:
         raise DevServiceFailed(f"`{statement.as_string()}` failed: {error}") from error
+
+
+def _superuser_url(sockets: Path) -> str:
+    return f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}"
 
 
 def _binaries() -> Path:
@@ -221,9 +232,9 @@ def _run(command: list[str], binaries: Path, user: pwd.struct_passwd | None) -> 
 
 
 def _socket_directory(directory: Path, user: pwd.struct_passwd | None) -> Path:
-    if len(os.fsencode(directory / _SOCKET_NAME)) <= _LONGEST_SOCKET_PATH:
+    short = _socket_path(directory)
+    if short == directory:
         return directory
-    short = _short_socket_directory(directory)
     short.mkdir(mode=0o700, exist_ok=True)
     owner = os.geteuid() if user is None else user.pw_uid
     # Not followed: somebody else may have put a link there.
@@ -231,6 +242,11 @@ def _socket_directory(directory: Path, user: pwd.struct_passwd | None) -> Path:
         raise DevServiceFailed(f"{short} belongs to another user; use a directory with a shorter path")
     os.chown(short, owner, -1)
     return short
+
+
+def _socket_path(directory: Path) -> Path:
+    is_short = len(os.fsencode(directory / _SOCKET_NAME)) <= _LONGEST_SOCKET_PATH
+    return directory if is_short else _short_socket_directory(directory)
 
 
 def _short_socket_directory(directory: Path) -> Path:

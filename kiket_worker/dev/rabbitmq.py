@@ -65,7 +65,7 @@ def start(directory: Path) -> str:
     within `START_SECONDS`.
     """
     directory = directory.resolve()
-    server = _server()
+    server = executable()
     with locked(directory):
         directory.chmod(0o700)
         known = (directory / _PORTS_FILE).exists()
@@ -80,6 +80,15 @@ def start(directory: Path) -> str:
             log = directory / "rabbitmq.log"
             raise DevServiceFailed(f"RabbitMQ in {directory} did not start; the end of {log}:\n{last_lines(log)}")
     return ports.url
+
+
+def url(directory: Path) -> str | None:
+    """The URL of the node that runs in `directory`; None where none does. Changes nothing."""
+    directory = directory.resolve()
+    if not (directory / _PORTS_FILE).exists() or not _node(directory):
+        return None
+    ports = _ports(directory)
+    return ports.url if _answers(ports) else None
 
 
 def stop(directory: Path) -> None:
@@ -99,7 +108,8 @@ def kill(directory: Path) -> None:
         end(lambda: _node(directory))
 
 
-def _server() -> str:
+def executable() -> str:
+    """The RabbitMQ that is installed. Raises DevServiceFailed, with the remedy, when there is none."""
     # Debian's command of this name changes to the user rabbitmq and to its directory; what it wraps does not.
     for candidate in ("/usr/lib/rabbitmq/bin/rabbitmq-server", "rabbitmq-server"):
         found = shutil.which(candidate, path=_search_path())

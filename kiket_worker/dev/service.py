@@ -10,13 +10,35 @@ from typing import ClassVar
 
 import psutil
 
-from kiket_worker.errors import KiketError
+from kiket_worker.errors import KiketError, UsageError
 
 
 class DevServiceFailed(KiketError):
     """An embedded service does not do what it was asked to; the message says why and what helps."""
 
     kind: ClassVar[str] = "dev_service_failed"
+
+
+@contextmanager
+def usable(directory: Path) -> Iterator[None]:
+    """Make `directory` if need be, and say in the product's words what the system refuses while it is in use.
+
+    Raises UsageError when there cannot be such a directory, DevServiceFailed for a full disk and the like.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise UsageError(
+            f"{directory} cannot be used as a directory: {reason}; choose another `--directory`"
+        ) from error
+    try:
+        yield
+    except BrokenPipeError:
+        # Whoever read the output has gone: nothing of the directory's.
+        raise
+    except OSError as error:
+        raise DevServiceFailed(f"the system refused something that is needed in {directory}: {error}") from error
 
 
 @contextmanager

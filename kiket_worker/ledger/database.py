@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib.resources import files
 from typing import Any, Self
 
@@ -16,6 +16,17 @@ from kiket_worker.errors import InvalidSetting, LedgerForbidden, LedgerNotMigrat
 Connection = psycopg.Connection[DictRow]
 
 _CONNECT_TIMEOUT_SECONDS = 10
+# Without it, whoever waits for an answer of a host that is gone learns of it after a quarter of an hour, or never.
+_SILENCE = {"tcp_user_timeout": 30_000, "keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 4}
+
+
+# Beside a broken connection: a deadlock, a time-out, a full disk, a standby that is to become the primary. All may be
+# gone at the next try.
+_PASSING = (
+    psycopg.OperationalError,
+    psycopg.errors.ReadOnlySqlTransaction,
+    psycopg.errors.IdleInTransactionSessionTimeout,
+)
 
 
 @cache
@@ -24,20 +35,37 @@ def statement(name: str) -> bytes:
     return files(__package__).joinpath("sql", f"{name}.sql").read_bytes()
 
 
+def is_storable(text: str) -> bool:
+    """Whether Postgres' text can hold it: no NUL, and no half of a surrogate pair, as which Python reads odd bytes."""
+    return storable(text) == text
+
+
+def storable(text: str) -> str:
+    """The text without what Postgres' text cannot hold."""
+    return text.replace("\x00", "\ufffd").encode(errors="replace").decode()
+
+
 class Database:
     """The ledger's connections. Used as a context manager, which closes them."""
 
-    def __init__(self, url: str, *, max_connections: int = 4) -> None:
-        """Connect once, so that a wrong address is said at once and by name. Raises `PostgresUnreachable`."""
+    def __init__(self, url: str, *, max_connections: int = 4, idle_in_transaction_seconds: float = 30) -> None:
+        """Connect once, so that a wrong address is said at once and by name. Raises `PostgresUnreachable`.
+
+        A transaction in which nothing is asked for that long is ended by Postgres: a process that was stopped in the
+        middle of one, or cut off, would otherwise keep its rows locked, and nobody could take its runs over.
+        """
         _check(url)
         self._url = url
         self.connect().close()
         self._pool: ConnectionPool[Connection] = ConnectionPool(
             url,
-            kwargs={"row_factory": dict_row, "application_name": "kiket-worker"},
+            kwargs={"row_factory": dict_row, "application_name": "kiket-worker"} | _SILENCE,
+            configure=partial(_limit_idleness, seconds=idle_in_transaction_seconds),
             min_size=0,
             max_size=max_connections,
             timeout=_CONNECT_TIMEOUT_SECONDS,
+            # The pool waits twice as long after each try in vain; begun anew, it finds a server that is back at once.
+            reconnect_timeout=_CONNECT_TIMEOUT_SECONDS,
             check=ConnectionPool.check_connection,
             open=True,
         )
@@ -68,30 +96,11 @@ class Database:
     def transaction(self) -> Iterator[Connection]:
         """One transaction on a pooled connection: committed at the end, rolled back by an exception.
 
-        Raises `PostgresUnreachable` when the connection cannot be had or breaks, `LedgerNotMigrated` when the ledger's
-        tables are not there, and `LedgerForbidden` when the login may not use them.
+        Raises `PostgresUnreachable` when the connection cannot be had, breaks or may only read, `LedgerNotMigrated`
+        when the ledger's tables are not there, and `LedgerForbidden` when the login may not use them.
         """
-        try:
-            with self._pool.connection() as connection:
-                yield connection
-        except PoolTimeout as fault:
-            raise PostgresUnreachable(f"Postgres gave no connection: {fault}") from fault
-        except (
-            psycopg.errors.UndefinedTable,
-            psycopg.errors.UndefinedColumn,
-            psycopg.errors.InvalidSchemaName,
-        ) as fault:
-            raise LedgerNotMigrated(
-                f"a table is not there ({fault}): run `kiket-worker migrate` if it is the ledger's, and see that "
-                "DATABASE_URL names the platform's database if it is the platform's"
-            ) from fault
-        except psycopg.errors.InsufficientPrivilege as fault:
-            raise LedgerForbidden(
-                f"the login of DATABASE_URL lacks a right: {fault}; docs/operations.md lists those it needs"
-            ) from fault
-        except psycopg.OperationalError as fault:
-            # Beside a broken connection: a deadlock, a time-out, a full disk. All may be gone at the next try.
-            raise PostgresUnreachable(f"Postgres could not go on: {fault}") from fault
+        with translated(), self._pool.connection() as connection:
+            yield connection
 
     def rows(self, query: bytes, parameters: dict[str, Any] | None = None) -> list[DictRow]:
         """Run one statement in a transaction of its own and give its rows."""
@@ -99,16 +108,48 @@ class Database:
             return connection.execute(query, parameters).fetchall()
 
 
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise what Postgres says in the block by its name in the product, as `Database.transaction` describes."""
+    try:
+        yield
+    except PoolTimeout as fault:
+        raise PostgresUnreachable(f"Postgres gave no connection: {fault}") from fault
+    except (
+        psycopg.errors.UndefinedTable,
+        psycopg.errors.UndefinedColumn,
+        psycopg.errors.InvalidSchemaName,
+    ) as fault:
+        raise LedgerNotMigrated(
+            f"a table is not there ({fault}): run `kiket-worker migrate` if it is the ledger's, and see that "
+            "DATABASE_URL names the platform's database if it is the platform's"
+        ) from fault
+    except psycopg.errors.InsufficientPrivilege as fault:
+        raise LedgerForbidden(
+            f"the login of DATABASE_URL lacks a right: {fault}; docs/operations.md lists those it needs"
+        ) from fault
+    except _PASSING as fault:
+        raise PostgresUnreachable(f"Postgres could not go on: {fault}") from fault
+
+
+def _limit_idleness(connection: Connection, *, seconds: float) -> None:
+    # Not an option of the connection's start: poolers refuse those that they do not know.
+    connection.execute(
+        "select set_config('idle_in_transaction_session_timeout', %s, false)", [str(max(1, round(1000 * seconds)))]
+    )
+    connection.commit()
+
+
 def _check(url: str) -> None:
     """Raise `InvalidSetting` for a URL that libpq cannot read, or whose port it would ask the resolver for."""
     try:
         ports = str(conninfo_to_dict(url).get("port") or "5432")
         is_valid = all(port.isdecimal() and 0 < int(port) < 65536 for port in ports.split(","))
-    except psycopg.ProgrammingError:
+    except (psycopg.ProgrammingError, UnicodeError):
         is_valid = False
     if not is_valid:
         # libpq's own words, and what it takes for the port, may be a part of the password.
         raise InvalidSetting(
-            "DATABASE_URL is not a connection URL: its port or an option cannot be read; "
+            "DATABASE_URL is not a connection URL: its port, an option or a character cannot be read; "
             "characters such as / and : in a password have to be percent-encoded"
         )

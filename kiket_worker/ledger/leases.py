@@ -1,6 +1,23 @@
-"""Leases of schemas that no organisation owns: the shared schema's builder excludes all others by one."""
+"""Leases of schemas: whose a schema is, and that of the shared one, by which its builder excludes all others."""
 
-from kiket_worker.ledger.database import Database, statement
+from kiket_worker.errors import SchemaTaken
+from kiket_worker.ledger.database import Connection, Database, statement
+
+
+def check_owner(connection: Connection, schema: str, organization_id: int) -> None:
+    """Raise `SchemaTaken` if a schema is another organisation's: that of the first that was refreshed into it."""
+    row = connection.execute(
+        "select organization_id from kiket_analytics.leases where schema_name = %s", [schema]
+    ).fetchone()
+    if row is not None and row["organization_id"] != organization_id:
+        owner = (
+            "is the shared one"
+            if row["organization_id"] is None
+            else f"belongs to organisation {row['organization_id']}"
+        )
+        raise SchemaTaken(
+            f"schema {schema} {owner}: two slugs that give one schema cannot both be refreshed; rename one of them"
+        )
 
 
 def acquire_schema(database: Database, schema: str, *, worker: str, ttl_seconds: float) -> int | None:

@@ -6,7 +6,7 @@ from enum import StrEnum
 from typing import Any
 
 from kiket_worker.errors import UnknownOrganization
-from kiket_worker.ledger.database import Database, statement
+from kiket_worker.ledger.database import Database, is_storable, statement
 
 
 class Plan(StrEnum):
@@ -25,7 +25,11 @@ PLAN_PARAMETERS: dict[str, Any] = {"plans": list(PLAN_INTERVAL_HOURS), "hours": 
 
 @dataclass(frozen=True)
 class Organization:
-    """One organisation. `interval_hours` is what counts: its own setting, or else its plan's default."""
+    """One organisation.
+
+    `interval_hours` is what counts: its own setting, or else its plan's default. `can_have_schema` is false when its
+    slug cannot be a schema name, or gives the schema of another.
+    """
 
     organization_id: int
     slug: str
@@ -36,6 +40,7 @@ class Organization:
     interval_hours: int | None
     last_run_at: datetime | None
     quarantine_reason: str | None
+    can_have_schema: bool
     due_at: datetime | None
 
 
@@ -79,7 +84,7 @@ def save_settings(
 
 
 def _select(database: Database, slug: str | None) -> list[Organization]:
-    if slug is not None and "\x00" in slug:  # Postgres' text has no such character: no slug has it.
+    if slug is not None and not is_storable(slug):
         return []
     rows = database.rows(statement("list_organizations"), PLAN_PARAMETERS | {"slug": slug})
     return [Organization(**row) for row in rows]

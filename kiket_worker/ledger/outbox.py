@@ -35,17 +35,29 @@ def queue_due(database: Database, now: datetime) -> list[Waiting]:
     return [Waiting(row["run_id"], row["organization_slug"], Reason.SCHEDULED) for row in rows]
 
 
-def publish_waiting(database: Database, publish: Callable[[Waiting], None], *, republish_after_seconds: float) -> int:
-    """Publish each run that waits for its message, most urgent first; give how many there were.
+def publish_waiting(
+    database: Database,
+    publish: Callable[[Waiting], None],
+    *,
+    republish_after_seconds: float,
+    organization_id: int | None = None,
+) -> int:
+    """Publish each run, of one organisation or of all, that waits for its message; give how many there were.
 
-    An error of `publish` ends it: what was published by then is marked so, the rest waits for the next call.
+    The most urgent goes first. An error of `publish` ends it: what was published by then is marked so, the rest waits
+    for the next call.
     """
     published = 0
     while True:
         sent: list[RunId] = []
         with database.transaction() as connection:
             rows = connection.execute(
-                statement("runs_to_publish"), {"republish_after_seconds": republish_after_seconds, "run_limit": _BATCH}
+                statement("runs_to_publish"),
+                {
+                    "republish_after_seconds": republish_after_seconds,
+                    "run_limit": _BATCH,
+                    "organization_id": organization_id,
+                },
             ).fetchall()
             try:
                 for row in rows:
@@ -63,11 +75,7 @@ def publish_waiting(database: Database, publish: Callable[[Waiting], None], *, r
 
 def publish_of(database: Database, publish: Callable[[Waiting], None], organization_id: int) -> None:
     """Publish the run that waits for this organisation, if one does, without waiting for a tick."""
-    rows = database.rows(
-        b"select run_id, organization_slug, reason from kiket_analytics.runs"
-        b" where organization_id = %(organization_id)s and status = 'queued'",
-        {"organization_id": organization_id},
-    )
+    rows = database.rows(statement("queued_run_of"), {"organization_id": organization_id})
     for row in rows:
         publish(Waiting(row["run_id"], row["organization_slug"], Reason(row["reason"])))
         with database.transaction() as connection:

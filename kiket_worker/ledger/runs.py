@@ -10,10 +10,12 @@ from uuid import UUID
 import psycopg
 
 from kiket_worker.contract import Reason
-from kiket_worker.errors import RunNotCancellable, UnknownRun
-from kiket_worker.ledger.database import Connection, Database, statement
+from kiket_worker.errors import RunNotCancellable, UnknownRun, UsageError
+from kiket_worker.ledger.database import Connection, Database, is_storable, statement
 
 RunId = NewType("RunId", UUID)
+
+KEY_LIMIT = 255  # of an idempotency key, in characters
 
 
 class Status(StrEnum):
@@ -112,8 +114,10 @@ class RunModel:
 def request(database: Database, wanted: Request) -> Accepted:
     """Put a request into the ledger: a new queued run, or the one that waits already.
 
-    A repeated idempotency key gives the run that it named the first time, whatever became of it.
+    A repeated idempotency key gives the run that it named the first time, whatever became of it. Raises `UsageError`
+    for a text that the ledger cannot hold.
     """
+    _check(wanted)
     try:
         return _request_once(database, wanted)
     except psycopg.errors.UniqueViolation:
@@ -121,25 +125,28 @@ def request(database: Database, wanted: Request) -> Accepted:
         return _request_once(database, wanted)
 
 
+def _check(wanted: Request) -> None:
+    if wanted.idempotency_key and len(wanted.idempotency_key) > KEY_LIMIT:
+        raise UsageError(
+            f"the idempotency key has {len(wanted.idempotency_key)} characters; the ledger has room for {KEY_LIMIT}"
+        )
+    texts = [("idempotency key", wanted.idempotency_key), ("requester", wanted.requested_by)]
+    for name, text in [*texts, *(("selection", item) for item in wanted.selection or ())]:
+        if text and not is_storable(text):
+            raise UsageError(f"the {name} {text!r} has a character that is not text: NUL, or a byte outside of UTF-8")
+
+
 def _request_once(database: Database, wanted: Request) -> Accepted:
     key = {"organization_id": wanted.organization_id, "idempotency_key": wanted.idempotency_key}
     with database.transaction() as connection:
-        repeated = connection.execute(
-            "select run_id from kiket_analytics.run_requests"
-            " where organization_id = %(organization_id)s and idempotency_key = %(idempotency_key)s",
-            key,
-        ).fetchone()
+        repeated = connection.execute(statement("find_request"), key).fetchone()
         if repeated:
             return Accepted(repeated["run_id"], is_new=False)
         parameters = asdict(wanted) | {"selection": list(wanted.selection) if wanted.selection else None}
         row = connection.execute(statement("request_run"), parameters).fetchone()
         assert row is not None  # The statement inserts or updates, and gives the row in both cases.
         if wanted.idempotency_key:
-            connection.execute(
-                "insert into kiket_analytics.run_requests (organization_id, idempotency_key, run_id)"
-                " values (%(organization_id)s, %(idempotency_key)s, %(run_id)s)",
-                key | {"run_id": row["run_id"]},
-            )
+            connection.execute(statement("record_request"), key | {"run_id": row["run_id"]})
         return Accepted(row["run_id"], is_new=row["is_new"])
 
 
@@ -153,11 +160,7 @@ def get(database: Database, run_id: UUID) -> Run:
 
 def models(database: Database, run_id: UUID) -> list[RunModel]:
     """The models of a run, by id."""
-    rows = database.rows(
-        b"select model_id, status, duration_seconds, rows_affected, message from kiket_analytics.run_models"
-        b" where run_id = %(run_id)s order by model_id",
-        {"run_id": run_id},
-    )
+    rows = database.rows(statement("list_models"), {"run_id": run_id})
     return [RunModel(**row) for row in rows]
 
 
@@ -181,11 +184,7 @@ def cancel(database: Database, run_id: UUID) -> Status:
         if run.status.has_ended:
             raise RunNotCancellable(f"run {run_id} has ended already: it is {run.status}")
         if _nobody_has(connection, run_id):
-            connection.execute(
-                "update kiket_analytics.runs set status = 'cancelled', finished_at = now(), cancel_requested_at = now()"
-                " where run_id = %s",
-                [run_id],
-            )
+            connection.execute(statement("cancel_waiting"), {"run_id": run_id})
             return Status.CANCELLED
         connection.execute("update kiket_analytics.runs set cancel_requested_at = now() where run_id = %s", [run_id])
         return run.status

@@ -20,6 +20,7 @@ from dramatiq.errors import BrokerConnectionError
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS, QUEUE_SCHEDULED, RefreshMessage
 from kiket_worker.errors import InvalidSetting, QueueMismatch, RabbitmqUnreachable
 from kiket_worker.queue.encoder import ACTOR_NAME, BodyEncoder
+from kiket_worker.queue.faults import CONNECTION_FAULTS
 from kiket_worker.queue.headers import tolerate_headers
 from kiket_worker.queue.pulling import MemoryConsumer, RabbitmqConsumer
 from kiket_worker.settings import Settings
@@ -28,6 +29,7 @@ DELIVERY_LIMIT = 20  # Redeliveries of one message before RabbitMQ itself puts i
 # Requests never stand behind the schedule.
 CONSUMED = (QUEUE_REQUESTS, QUEUE_SCHEDULED)
 _BLOCKED_SECONDS = 30
+_HANDSHAKE_SECONDS = 5
 _PRECONDITION_FAILED = 406  # AMQP's reply code for a declaration that differs from what exists.
 HEADER_REASON = "x-kiket-reason"
 
@@ -139,12 +141,17 @@ class QuorumBroker(RabbitmqBroker):
         self.halted = Event()
         self.slots: Semaphore | None = None
         # RabbitMQ stops reading while it is short of memory or disk; without a limit a publisher would wait for ever.
-        self.parameters.blocked_connection_timeout = _BLOCKED_SECONDS  # type: ignore[attr-defined]  # one URL, no list
+        parameters: Any = self.parameters
+        parameters.blocked_connection_timeout = _BLOCKED_SECONDS
+        # Something that listens and does not speak AMQP is known as such sooner than by pika's 15 seconds.
+        parameters.stack_timeout = _HANDSHAKE_SECONDS
 
     def check(self) -> None:
         """Declare every queue now. Raises `RabbitmqUnreachable`."""
         for name in self.get_declared_queues():
             self._reach(partial(self.declare_queue, name, ensure=True))
+        # Nothing answers its heartbeats while this thread waits; the next call makes a new one.
+        del self.connection
 
     def publish(self, message: RefreshMessage, queue_name: str) -> None:
         """See `Broker.publish`."""
@@ -165,7 +172,7 @@ class QuorumBroker(RabbitmqBroker):
 
         try:
             publish()
-        except (pika.exceptions.AMQPError, OSError):
+        except CONNECTION_FAULTS:
             # RabbitMQ closes a connection that was idle for long.
             del self.connection
             self._reach(publish)
@@ -210,7 +217,7 @@ class QuorumBroker(RabbitmqBroker):
     def _reach(self, action: Callable[[], object]) -> None:
         try:
             action()
-        except (BrokerConnectionError, pika.exceptions.AMQPError, OSError) as fault:
+        except (BrokerConnectionError, *CONNECTION_FAULTS) as fault:
             # The thread's connection may be the reason: the next call begins with a new one.
             del self.connection
             reason = fault.args[0] if isinstance(fault, BrokerConnectionError) else fault

@@ -14,6 +14,7 @@ from kiket_worker.queue.encoder import ACTOR_NAME
 
 Handler = Callable[[RefreshMessage], None]
 
+_PAUSE_SECONDS = 0.2
 # Longer than any refresh takes: by its own default, Dramatiq leaves what goes on after ten minutes.
 _STOP_MILLISECONDS = 31 * 24 * 3600 * 1000
 
@@ -55,6 +56,8 @@ class Consumers:
         except Exception as fault:
             kind, text = (fault.kind, str(fault)) if isinstance(fault, KiketError) else ("internal", _place(fault))
             events.WORKER_FAILED.log(error_kind=kind, error=text)
+            # What is not understood comes back at once; this way it takes its deliveries in seconds, not milliseconds.
+            self._broker.halted.wait(_PAUSE_SECONDS)
             raise
 
     def _reject(self, body: bytes, kind: str, reason: str) -> None:

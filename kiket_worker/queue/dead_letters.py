@@ -29,6 +29,7 @@ from kiket_worker.errors import (
     UsageError,
 )
 from kiket_worker.queue.broker import HEADER_REASON, open_broker
+from kiket_worker.queue.faults import CONNECTION_FAULTS
 from kiket_worker.queue.headers import tolerate_headers
 from kiket_worker.settings import Settings
 
@@ -184,7 +185,7 @@ def _in_hand(settings: Settings) -> Iterator[_Hand]:
                 hand.give_back()
                 raise
             hand.give_back()
-    except (pika.exceptions.AMQPError, OSError) as fault:
+    except CONNECTION_FAULTS as fault:
         raise RabbitmqUnreachable(f"RabbitMQ at RABBITMQ_URL cannot be reached: {fault!r}") from fault
 
 

@@ -7,5 +7,5 @@ from kiket_worker.queue.broker import Broker
 
 def publish_run(broker: Broker, run: Waiting) -> None:
     """Publish a run's message; the schedule has a queue of its own. Raises `RabbitmqUnreachable`."""
-    message = RefreshMessage(version=1, organization=run.organization_slug, reason=run.reason, run_id=run.run_id)
+    message = RefreshMessage(version=1, organization=run.organization_slug, reason=run.reason, kiket_run_id=run.run_id)
     broker.publish(message, QUEUE_SCHEDULED if run.reason is Reason.SCHEDULED else QUEUE_REQUESTS)

@@ -3,7 +3,7 @@
 RabbitMQ's push would hand over the next messages while this worker's threads are busy, and other workers idle; and it
 knows no priority between two queues. So each consumer asks for a message only when one of its slots is free, and asks
 the queue of the schedule only when no request waits. A slot is free again once its message is settled. A consumer that
-follows another, because the connection was lost, goes on with its slots: the threads are still busy with what it fetched.
+follows another, because the connection was lost, goes on with its slots: the threads still have what it fetched.
 """
 
 import time
@@ -16,8 +16,9 @@ from typing import Any
 
 import dramatiq
 import pika
-import pika.exceptions
 from dramatiq.errors import ConnectionClosed
+
+from kiket_worker.queue.faults import CONNECTION_FAULTS
 
 # How long a message may wait for a thread that is free, and how often RabbitMQ is asked by a worker with nothing to do.
 POLL_SECONDS = 0.05
@@ -133,12 +134,12 @@ class RabbitmqConsumer(_Pulling):
         try:
             self._connection = pika.BlockingConnection(parameters)
             self._channel = self._connection.channel()
-        except (pika.exceptions.AMQPError, OSError) as fault:
+        except CONNECTION_FAULTS as fault:
             raise _closed(fault) from None
 
     def close(self) -> None:
         """Send the answers that are under way, and close."""
-        with suppress(pika.exceptions.AMQPError, AssertionError, OSError):
+        with suppress(*CONNECTION_FAULTS, AssertionError):
             sent = Event()
             self._connection.add_callback_threadsafe(sent.set)
             while not sent.is_set():
@@ -151,7 +152,7 @@ class RabbitmqConsumer(_Pulling):
                 method, _, body = self._channel.basic_get(name)
                 if method is not None:
                     return self._wrap(body, method.delivery_tag)
-        except (pika.exceptions.AMQPError, AssertionError, OSError) as fault:
+        except (*CONNECTION_FAULTS, AssertionError) as fault:
             raise _closed(fault) from None
         return None
 
@@ -163,13 +164,13 @@ class RabbitmqConsumer(_Pulling):
         )
         # With the connection gone, RabbitMQ has given the message back already. Dramatiq's threads answer, and only
         # the consumer's own thread may use the connection.
-        with suppress(pika.exceptions.AMQPError):
+        with suppress(*CONNECTION_FAULTS):
             self._connection.add_callback_threadsafe(answer)
 
     def _idle(self, seconds: float) -> None:
         try:
             self._connection.process_data_events(seconds)
-        except (pika.exceptions.AMQPError, AssertionError, OSError) as fault:
+        except (*CONNECTION_FAULTS, AssertionError) as fault:
             raise _closed(fault) from None
 
 

@@ -5,11 +5,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import psycopg
-
 from kiket_worker.dbt.engine import Cancellation
 from kiket_worker.errors import KiketError, LeaseLost, PostgresUnreachable, RunCancelled
-from kiket_worker.ledger import claims
+from kiket_worker.ledger import attempts
 from kiket_worker.ledger.claims import Claim
 from kiket_worker.ledger.database import Connection, Database
 
@@ -57,11 +55,11 @@ def _keep(
         try:
             connection = connection or _autocommitting(database, ttl_seconds)
             asked_at = time.monotonic()
-            if claims.renew(connection, claim, ttl_seconds):
+            if attempts.renew(connection, claim, ttl_seconds):
                 cancellation.cancel(RunCancelled(f"run {claim.run.run_id} was cancelled on request"))
             renewed_at = asked_at
             cancellation.allow(renewed_at + ttl_seconds)
-        except (psycopg.Error, PostgresUnreachable):
+        except PostgresUnreachable:
             if connection:
                 connection.close()
             connection = None

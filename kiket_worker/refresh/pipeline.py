@@ -19,8 +19,9 @@ from kiket_worker.errors import (
     RunCancelled,
     WorkerStopped,
 )
-from kiket_worker.ledger import claims
-from kiket_worker.ledger.claims import AlreadyEnded, NotClaimed
+from kiket_worker.ledger import attempts, claims
+from kiket_worker.ledger.attempts import AlreadyEnded
+from kiket_worker.ledger.claims import NotClaimed
 from kiket_worker.ledger.runs import Run, Status
 from kiket_worker.refresh import lease
 from kiket_worker.refresh.attempt import Attempt
@@ -76,14 +77,15 @@ def _work(attempt: Attempt) -> Status:
         attempt.log(events.RUN_TAKEN_OVER, sessions_ended=attempt.claim.sessions_ended)
     attempt.log(events.RUN_CLAIMED)
     try:
+        if run.cancel_requested_at:  # Asked for while the run waited, or while it was executed by a worker that died.
+            return _cancel(attempt)
         if run.crashes >= attempt.services.retries.crashes:
             return _quarantine(attempt)
-        return _take_steps(attempt)
+        with attempt.services.turns.taken(alone=run.crashes > 0):
+            return _take_steps(attempt)
     except LeaseLost as fault:
         attempt.log(events.LEASE_LOST, error=str(fault))
         raise
-    except AlreadyEnded as known:
-        return known.status
 
 
 def _take_steps(attempt: Attempt) -> Status:
@@ -91,7 +93,7 @@ def _take_steps(attempt: Attempt) -> Status:
     try:
         while not status.has_ended:
             status = _take_step(attempt, status)
-    except (LeaseLost, AlreadyEnded):
+    except LeaseLost:
         raise
     except WorkerStopped:
         return _hand_back(attempt)
@@ -118,8 +120,10 @@ def _retry_or_fail(attempt: Attempt, fault: KiketError) -> Status:
         return _fail(attempt, fault)
     delay_seconds = services.retries.delay_seconds(run.attempt, services.random)
     ended = _patiently(
-        attempt, lambda: claims.retry_later(services.database, attempt.claim, fault, delay_seconds=delay_seconds)
+        attempt, lambda: attempts.retry_later(services.database, attempt.claim, fault, delay_seconds=delay_seconds)
     )
+    if _succeeded_after_all(attempt, ended):
+        return ended
     attempt.log(
         events.RUN_RETRIED,
         duration_seconds=attempt.elapsed_seconds(),
@@ -131,13 +135,13 @@ def _retry_or_fail(attempt: Attempt, fault: KiketError) -> Status:
 
 
 def _hand_back(attempt: Attempt) -> Status:
-    ended = _patiently(attempt, lambda: claims.hand_back(attempt.services.database, attempt.claim))
+    ended = _patiently(attempt, lambda: attempts.hand_back(attempt.services.database, attempt.claim))
     attempt.log(events.RUN_HANDED_BACK, duration_seconds=attempt.elapsed_seconds())
     return ended
 
 
 def _cancel(attempt: Attempt) -> Status:
-    ended = _patiently(attempt, lambda: claims.cancelled(attempt.services.database, attempt.claim))
+    ended = _patiently(attempt, lambda: attempts.cancelled(attempt.services.database, attempt.claim))
     attempt.log(events.RUN_CANCELLED, duration_seconds=attempt.elapsed_seconds())
     return ended
 
@@ -152,7 +156,7 @@ def _fail(attempt: Attempt, fault: KiketError) -> Status:
     archived = attempt.archived
     ended = _patiently(
         attempt,
-        lambda: claims.fail(
+        lambda: attempts.fail(
             attempt.services.database,
             attempt.claim,
             fault,
@@ -160,6 +164,8 @@ def _fail(attempt: Attempt, fault: KiketError) -> Status:
             index_sha256=archived.index_sha256 if archived else None,
         ),
     )
+    if _succeeded_after_all(attempt, ended):
+        return ended
     attempt.log(
         events.RUN_FAILED,
         duration_seconds=attempt.elapsed_seconds(),
@@ -174,7 +180,7 @@ def _quarantine(attempt: Attempt) -> Status:
     """End a run whose attempts crash their workers, before it does so again, and its organisation's refreshes."""
     run = attempt.claim.run
     fault = AttemptsExhausted(f"{run.crashes} attempts at run {run.run_id} ended without a word from their workers")
-    ended = _patiently(attempt, lambda: claims.fail(attempt.services.database, attempt.claim, fault, quarantine=True))
+    ended = _patiently(attempt, lambda: attempts.fail(attempt.services.database, attempt.claim, fault, quarantine=True))
     attempt.log(events.RUN_FAILED, duration_seconds=0.0, error_kind=fault.kind, error=str(fault))
     events.ORGANIZATION_QUARANTINED.log(
         organization=run.organization_slug, run_id=str(run.run_id), error_kind=fault.kind, error=str(fault)
@@ -182,17 +188,29 @@ def _quarantine(attempt: Attempt) -> Status:
     return ended
 
 
+def _succeeded_after_all(attempt: Attempt, ended: Status) -> bool:
+    """Whether the fault was only that the answer to the last commit was lost."""
+    if ended is not Status.SUCCEEDED:
+        return False
+    attempt.log(events.RUN_SUCCEEDED, duration_seconds=attempt.elapsed_seconds())
+    return True
+
+
 def _patiently(attempt: Attempt, write: Callable[[], Run]) -> Status:
     """Write the attempt's end, however long Postgres is away, as long as the lease may be this attempt's.
 
-    An end that Postgres has committed, though its answer was lost, raises `AlreadyEnded` at the next try.
+    Gives the run's status then: of the end before, if Postgres has committed one and its answer was lost.
     """
     while True:
         try:
             return write().status
+        except AlreadyEnded as known:
+            return known.status
         except PostgresUnreachable:
-            if isinstance(attempt.cancellation.reason, LeaseLost):
-                raise attempt.cancellation.reason from None
+            if not attempt.cancellation.may_go_on(time.monotonic()):
+                raise LeaseLost(
+                    f"the end of run {attempt.claim.run.run_id} could not be written in its lease's time"
+                ) from None
             time.sleep(_PATIENCE_SECONDS)
 
 

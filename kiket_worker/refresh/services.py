@@ -4,7 +4,7 @@ import os
 import random
 import socket
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kiket_worker.artifacts.store import Store, open_store
 from kiket_worker.dbt.bundle import Bundle, core_bundle
@@ -14,6 +14,7 @@ from kiket_worker.dbt.executable import ExecutableEngine
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.outbox import Waiting
 from kiket_worker.refresh.retries import RetryPolicy
+from kiket_worker.refresh.turns import Turns
 from kiket_worker.settings import Settings
 
 
@@ -31,6 +32,7 @@ class Services:
     lease_ttl_seconds: float
     retries: RetryPolicy
     random: Callable[[], float]
+    turns: Turns = field(default_factory=Turns)
 
 
 def open_services(settings: Settings, database: Database, publish: Callable[[Waiting], None]) -> Services:

@@ -8,7 +8,7 @@ from kiket_worker.artifacts.archive import ArchivedSet, archive
 from kiket_worker.dbt.engine import Options, Tenant
 from kiket_worker.dbt.results import ModelResult
 from kiket_worker.errors import LeaseLost
-from kiket_worker.ledger import claims
+from kiket_worker.ledger import attempts
 from kiket_worker.ledger.runs import RunModel, Status, lock
 from kiket_worker.refresh.attempt import Attempt
 from kiket_worker.refresh.shared import SHARED_MODELS, ensure_shared_models
@@ -28,8 +28,8 @@ def build(attempt: Attempt) -> Status:
         selection=tuple(run.selection or ()),
         exclusion=(SHARED_MODELS,),
     )
-    claims.begin_models(services.database, claim)
-    ensure_shared_models(services, tenant, options, attempt.cancellation, lambda: _end_own_sessions(attempt))
+    attempts.begin_models(services.database, claim)
+    ensure_shared_models(services, claim, tenant, options, attempt.cancellation, lambda: _end_own_sessions(attempt))
     attempt.outcome = services.engine.run(
         services.bundle, tenant, options, lambda model: _record_model(attempt, model), attempt.cancellation
     )
@@ -40,7 +40,7 @@ def build(attempt: Attempt) -> Status:
         _log_model(attempt, model)
     if attempt.outcome.failure:
         raise attempt.outcome.failure
-    claims.mark_built(services.database, claim)
+    attempts.mark_built(services.database, claim)
     attempt.log(events.RUN_BUILT, duration_seconds=attempt.elapsed_seconds(), models=len(attempt.outcome.models))
     return Status.BUILT
 
@@ -48,7 +48,7 @@ def build(attempt: Attempt) -> Status:
 def archive_artifacts(attempt: Attempt) -> Status:
     """built → archived: every file of the attempt is stored, the index last."""
     archived = archive_outcome(attempt)
-    claims.mark_archived(
+    attempts.mark_archived(
         attempt.services.database, attempt.claim, location=archived.location, index_sha256=archived.index_sha256
     )
     return Status.ARCHIVED
@@ -56,7 +56,7 @@ def archive_artifacts(attempt: Attempt) -> Status:
 
 def record_usage(attempt: Attempt) -> Status:
     """archived → succeeded: usage events, `last_run_at`, the lease and the run's end in one transaction."""
-    _, usage_events = claims.succeed(attempt.services.database, attempt.claim)
+    _, usage_events = attempts.succeed(attempt.services.database, attempt.claim)
     attempt.log(events.RUN_SUCCEEDED, duration_seconds=attempt.elapsed_seconds(), usage_events=usage_events)
     return Status.SUCCEEDED
 
@@ -77,6 +77,7 @@ def archive_outcome(attempt: Attempt) -> ArchivedSet:
             "engine": services.engine.name,
             "versions": {"kiket-worker": __version__} | attempt.outcome.versions,
         },
+        scratch=attempt.workdir,
     )
     attempt.log(
         events.RUN_ARCHIVED,
@@ -95,7 +96,7 @@ def first_line(text: str) -> str:
 
 def _record_model(attempt: Attempt, model: ModelResult) -> None:
     as_row = RunModel(model.model_id, model.status, model.duration_seconds, model.rows_affected, model.message)
-    claims.record_model(attempt.services.database, attempt.claim, as_row)
+    attempts.record_model(attempt.services.database, attempt.claim, as_row)
 
 
 def _log_model(attempt: Attempt, model: ModelResult) -> None:

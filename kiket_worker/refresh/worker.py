@@ -6,7 +6,14 @@ from uuid import UUID
 from kiket_worker import events
 from kiket_worker.contract import RefreshMessage
 from kiket_worker.dbt.engine import Cancellation
-from kiket_worker.errors import LeaseLost, ServiceUnreachable, WorkerStopped
+from kiket_worker.errors import (
+    LeaseLost,
+    LedgerForbidden,
+    LedgerNotMigrated,
+    ServiceUnreachable,
+    UnknownRun,
+    WorkerStopped,
+)
 from kiket_worker.ledger import outbox, runs
 from kiket_worker.refresh.pipeline import refresh
 from kiket_worker.refresh.requests import accept
@@ -28,19 +35,20 @@ class RefreshWorker:
     def handle(self, message: RefreshMessage) -> None:
         """Do what a message asks for; return when it can be acknowledged.
 
-        Waits as long as Postgres is away, so that nothing is acknowledged that the ledger does not hold. Raises
-        `UnknownOrganization`, and `WorkerStopped` when the process ends before the message could be handled.
+        Waits as long as Postgres is away or the ledger cannot be used, so that nothing is acknowledged that the ledger
+        does not hold. Raises `UnknownOrganization`, and `WorkerStopped` when the process ends before the message could
+        be handled.
         """
-        run_id = message.run_id
+        run_id: UUID | None = None
         while True:
             if self._ending.is_set():
                 raise WorkerStopped("this worker ends; another one takes the message")
             try:
-                run_id = run_id or accept(self._services.database, message).run_id
+                run_id = run_id or self._run_of(message)
                 self.execute(run_id)
             except LeaseLost:
                 return  # The run is another worker's, and so is its message by now.
-            except ServiceUnreachable as fault:
+            except (ServiceUnreachable, LedgerNotMigrated, LedgerForbidden) as fault:
                 events.WORKER_FAILED.log(
                     organization=message.organization,
                     run_id=str(run_id) if run_id else None,
@@ -51,6 +59,17 @@ class RefreshWorker:
                 self._ending.wait(_PATIENCE_SECONDS)
             else:
                 return
+
+    def _run_of(self, message: RefreshMessage) -> UUID:
+        """The run that a message of the worker's own names, or else the one that serves it as a request."""
+        database = self._services.database
+        if message.kiket_run_id:
+            try:
+                if runs.get(database, message.kiket_run_id).organization_slug == message.organization:
+                    return message.kiket_run_id
+            except UnknownRun:
+                pass  # From before a restore of the ledger, or made up: what it asks for is asked for anew.
+        return accept(database, message).run_id
 
     def execute(self, run_id: UUID) -> None:
         """Refresh by a run, and wake the one that waits behind it, if any. Raises what `refresh` raises."""

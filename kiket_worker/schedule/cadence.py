@@ -23,12 +23,6 @@ class Cadence:
         """The organisation's own setting, or else its plan's default."""
         return timedelta(hours=self.refresh_interval_hours or PLAN_INTERVAL_HOURS[self.plan])
 
-    def due_at(self) -> datetime | None:
-        """The moment it becomes due; None when it is not enabled, or was never run and so is due at any time."""
-        if not self.enabled or self.last_run_at is None:
-            return None
-        return self.last_run_at + self.interval
-
     def is_due(self, now: datetime) -> bool:
         """Whether a refresh should be queued at `now`, if none is active."""
         if not self.enabled:

@@ -4,7 +4,7 @@ import re
 from typing import NewType
 
 from kiket_worker.errors import InvalidSlug
-from kiket_worker.ledger.database import Database
+from kiket_worker.ledger.database import Database, statement
 
 SchemaName = NewType("SchemaName", str)
 
@@ -26,10 +26,4 @@ def schema_name(slug: str) -> SchemaName:
 
 def has_relations(database: Database, schema: str) -> bool:
     """Whether a schema is there and holds any table or view."""
-    return bool(
-        database.rows(
-            b"select from pg_class join pg_namespace on pg_namespace.oid = relnamespace"
-            b" where nspname = %(schema)s and relkind in ('r', 'v', 'm') limit 1",
-            {"schema": schema},
-        )
-    )
+    return bool(database.rows(statement("has_relations"), {"schema_name": schema}))

@@ -1,12 +1,21 @@
 """What users get wrong: one plain line that names the thing and the remedy, and the right exit code."""
 
+import socket
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from kiket_worker.ledger.database import Database
+from kiket_worker.ledger.outbox import Waiting
+from kiket_worker.schedule.ticker import tick
+
 NOWHERE = "127.0.0.1:9"  # The discard port: nobody listens.
+NO_TEXT = "\udcff"  # The byte 0xff, as Python passes it on to a process.
+SCHEMA = "analytics_org_blue_harbor"
 
 
 def test_missing_variables_are_all_named(installation: Any) -> None:
@@ -53,6 +62,21 @@ def test_an_unreachable_rabbitmq_is_exit_code_3_and_the_accepted_request_waits(i
     assert run["status"] == "queued"
 
 
+def test_something_that_is_no_rabbitmq_is_exit_code_3(installation: Any) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"amqp://guest:guest@127.0.0.1:{silent.getsockname()[1]}/%2F"
+        installation.run("ticker", "--once", RABBITMQ_URL=url).refused(3, "RabbitMQ", "RABBITMQ_URL")
+
+
+def test_a_worker_does_not_begin_on_a_ledger_of_an_earlier_release(
+    installation: Any, sample_database: Any, rabbitmq_url: str
+) -> None:
+    sample_database.execute("delete from kiket_analytics._yoyo_migration where migration_id = '0003-attempts'")
+    for command in (["worker"], ["ticker", "--once"]):
+        result = installation.run(*command, RABBITMQ_URL=rabbitmq_url)
+        result.refused(1, "0003-attempts", "kiket-worker migrate")
+
+
 def test_a_database_without_ledger_names_the_command_that_makes_it(installation: Any, empty_database: Any) -> None:
     result = installation.run("runs", "list", DATABASE_URL=empty_database.url)
     result.refused(1, "kiket-worker migrate")
@@ -74,7 +98,36 @@ def test_a_slug_that_cannot_be_a_schema_is_refused_before_anything_is_queued(
     )
     sample_database.execute("insert into kiket_analytics.analytics_settings values (77, true)")
     installation.run("refresh", "--", slug).refused(2, slug if "'" not in slug else "neill")
-    installation.run("ticker", "--once", RABBITMQ_URL="memory://").refused(2, "--once")
+    installation.run("settings", "set", "--enabled", "--", slug).refused(2, slug if "'" not in slug else "neill")
+    (listed,) = [one for one in installation.run("settings", "list", "--json").document if one["slug"] == slug]
+    assert (listed["can_have_schema"], listed["due_at"]) == (False, None)
+    published: list[Waiting] = []
+    with Database(sample_database.url) as database:
+        ticked = tick(database, published.append, now=datetime.now(UTC), republish_after_seconds=900)
+    # The four others of the sample are due, so the ticker did look.
+    assert {run.organization_slug for run in ticked.queued} == {run.organization_slug for run in published}
+    assert len(published) == 4
+    assert sample_database.rows("select from kiket_analytics.runs where organization_id = 77") == []
+
+
+def test_an_organisation_whose_schema_is_anothers_is_not_enabled(installation: Any, sample_database: Any) -> None:
+    sample_database.execute("insert into public.organizations values (77, 'blue_harbor', 'Hostile', 'team', now())")
+    sample_database.execute("insert into kiket_analytics.leases (schema_name, organization_id) values (%s, 2)", SCHEMA)
+    installation.run("settings", "set", "blue_harbor", "--enabled").refused(2, SCHEMA, "rename")
+    assert sample_database.rows("select from kiket_analytics.analytics_settings where organization_id = 77") == []
+    sample_database.execute("insert into kiket_analytics.analytics_settings values (77, true)")
+    assert "no schema" in installation.run("settings", "list").out
+    assert installation.run("settings", "set", "blue_harbor", "--paused").code == 0
+    assert installation.run("settings", "set", "blue-harbor", "--enabled").code == 0
+
+
+def test_arguments_that_are_no_text_are_wrong_use(installation: Any, sample_database: Any) -> None:
+    for command in (["refresh"], ["usage"], ["settings", "show"], ["settings", "set", "--enabled"]):
+        installation.run(*command, NO_TEXT).refused(2, "no organisation")
+    installation.run("runs", "list", "--organization", NO_TEXT).refused(2, "no organisation")
+    installation.run("refresh", "acme", "--select", NO_TEXT).refused(2, "selection")
+    installation.run("refresh", "acme", "--idempotency-key", NO_TEXT).refused(2, "idempotency key")
+    installation.run("refresh", "acme", "--idempotency-key", "k" * 256).refused(2, "256", "255")
     assert sample_database.rows("select from kiket_analytics.runs") == []
 
 
@@ -97,6 +150,11 @@ def test_settings_that_make_no_sense_are_refused(installation: Any) -> None:
     installation.run("settings", "set", "acme").refused(2, "--enabled")
     installation.run("settings", "set", "acme", "--interval-hours", 3, "--plan-default").refused(2, "exclude")
     assert installation.run("settings", "set", "acme", "--interval-hours", 0).code == 2
+
+
+def test_the_version_is_printed(installation: Any) -> None:
+    result = installation.run("--version")
+    assert (result.code, result.out) == (0, f"{version('kiket-worker')}\n")
 
 
 def test_a_worker_without_rabbitmq_says_what_to_run_instead(installation: Any) -> None:

@@ -1,15 +1,27 @@
 """`demo`: the main job on this machine, twice, and interrupted in between."""
 
 import json
+import shutil
 import signal
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
 
+from kiket_worker.dev import postgres
 from kiket_worker.dev.service import alive
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    # Not tmp_path: each pytest that starts closes its parent to others, so also to the user that runs Postgres.
+    path = Path(tempfile.mkdtemp(prefix="kiket-demo-", dir="/tmp"))
+    yield path
+    postgres.stop(path / "postgres")
+    shutil.rmtree(path)
 
 
 def processes_of(folder: Path) -> list[psutil.Process]:
@@ -27,17 +39,17 @@ def processes_of(folder: Path) -> list[psutil.Process]:
 
 @pytest.mark.timeout(600)
 def test_the_demo_is_consistent_also_after_it_was_interrupted(
-    installation: Any, tmp_path: Path, until: Callable[..., Any]
+    installation: Any, folder: Path, until: Callable[..., Any]
 ) -> None:
-    folder = tmp_path / "demo"
     demo = installation.start("demo", "--json", "--directory", folder, DATABASE_URL="postgresql://not/used")
     until(
         lambda: (
-            [process for process in processes_of(folder) if "postgres" in process.name()]
-            and any("run" in child.cmdline() for child in psutil.Process(demo.pid).children(recursive=True))
+            demo.poll() is not None
+            or any("run" in child.cmdline() for child in psutil.Process(demo.pid).children(recursive=True))
         ),
         "dbt runs",
     )
+    assert demo.poll() is None, "the demo has ended by itself"
     demo.send_signal(signal.SIGINT)
     assert demo.wait(60) != 0
     assert processes_of(folder) == []
@@ -66,7 +78,17 @@ def test_the_demo_is_consistent_also_after_it_was_interrupted(
         assert processes_of(folder) == []
 
 
-def test_the_demo_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("leaky_model", "told"),
+    [
+        ("stg_projects", "dim_projects has 2 rows of another organisation"),
+        ("stg_usage_events", "fct_usage_events differs from the organisation's own usage"),
+    ],
+    ids=["stg_projects", "stg_usage_events"],
+)
+def test_the_demo_finds_what_is_wrong(
+    leaky_model: str, told: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Break the isolation on purpose: a model that does not filter by tenant must make the demo inconsistent."""
     from kiket_worker.dbt import bundle
     from kiket_worker.dev import demo, sample
@@ -78,15 +100,17 @@ def test_the_demo_finds_what_is_wrong(tmp_path: Path, monkeypatch: pytest.Monkey
             copy = project / path.relative_to(core)
             copy.parent.mkdir(parents=True, exist_ok=True)
             copy.write_bytes(path.read_bytes())
-    leaky = project / "models" / "staging" / "stg_projects.sql"
-    leaky.write_text(leaky.read_text().replace("{{ tenant_filter('organization_id') }}", "true"))
+    leaky = project / "models" / "staging" / f"{leaky_model}.sql"
+    tight = leaky.read_text()
+    leaky.write_text(tight.replace("{{ tenant_filter('organization_id') }}", "true"))
+    assert leaky.read_text() != tight
     monkeypatch.setattr("kiket_worker.refresh.services.core_bundle", lambda: bundle.Bundle(project))
-    monkeypatch.setattr(sample, "demo", lambda: (*sample.tiny()[:2], *_paused_and_fresh()))
+    monkeypatch.setattr(sample, "demo", lambda: (*sample.tiny()[:1], *_paused_and_fresh()))
     said: list[str] = []
 
-    result = demo.run_demo(tmp_path / "demo", said.append)
+    result = demo.run_demo(folder, said.append)
 
-    assert any("acme" in fault and "another organisation" in fault for fault in result.faults)
+    assert any(fault.startswith(f"acme: {told}") for fault in result.faults), result.faults
     assert json.loads(json.dumps(result.document()))["consistent"] is False
     assert "Not consistent" in result.report.read_text()
 

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 
 from kiket_worker.errors import KiketError, LeaseLost, RunNotCancellable, SessionsNotEnded, UnknownRun
-from kiket_worker.ledger import claims, leases, organizations, outbox, runs
+from kiket_worker.ledger import attempts, claims, leases, organizations, outbox, runs
 from kiket_worker.ledger.claims import Claim, NotClaimed
 from kiket_worker.ledger.database import Connection, Database
 from kiket_worker.ledger.runs import Request, RunId, RunModel, Status
@@ -75,10 +75,10 @@ def take_over(ledger: Database, database: Any, taken: Claim) -> Claim:
 
 
 def to_archived(ledger: Database, taken: Claim) -> None:
-    claims.begin_models(ledger, taken)
-    claims.record_model(ledger, taken, MODEL)
-    claims.mark_built(ledger, taken)
-    claims.mark_archived(ledger, taken, location="file:///acme", index_sha256=SHA256)
+    attempts.begin_models(ledger, taken)
+    attempts.record_model(ledger, taken, MODEL)
+    attempts.mark_built(ledger, taken)
+    attempts.mark_archived(ledger, taken, location="file:///acme", index_sha256=SHA256)
 
 
 def lease_of(database: Any, schema: str = "analytics_org_acme") -> dict[str, Any]:
@@ -118,16 +118,16 @@ def test_a_run_is_taken_with_its_schemas_lease(ledger: Database, sample_database
 
 def test_the_whole_way_leaves_usage_the_last_run_and_a_free_lease(ledger: Database, sample_database: Any) -> None:
     taken = take(ledger)
-    claims.begin_models(ledger, taken)
+    attempts.begin_models(ledger, taken)
     for model in (RunModel("model.kiket.a", "running", None, None), MODEL, RunModel("model.kiket.a", "success", 2, 3)):
-        claims.record_model(ledger, taken, model)
-    assert claims.mark_built(ledger, taken).status is Status.BUILT
-    archived = claims.mark_archived(ledger, taken, location="file:///acme", index_sha256=SHA256)
+        attempts.record_model(ledger, taken, model)
+    assert attempts.mark_built(ledger, taken).status is Status.BUILT
+    archived = attempts.mark_archived(ledger, taken, location="file:///acme", index_sha256=SHA256)
     assert (archived.status, archived.artifacts_location) == (Status.ARCHIVED, "file:///acme")
     assert last_run_at(sample_database) is None
     assert sample_database.rows("select from kiket_analytics.usage_events") == []
 
-    run, usage_events = claims.succeed(ledger, taken)
+    run, usage_events = attempts.succeed(ledger, taken)
 
     assert (run.status, run.billable, usage_events) == (Status.SUCCEEDED, True, 2)
     assert run.finished_at is not None
@@ -146,12 +146,12 @@ def test_the_whole_way_leaves_usage_the_last_run_and_a_free_lease(ledger: Databa
     assert (lease["epoch"], lease["run_id"], lease["worker"], lease["expires_at"]) == (1, None, None, None)
     assert last_run_at(sample_database, 2) is None
     with pytest.raises(LeaseLost), sample_database.connect() as connection:
-        claims.renew(connection, taken, 60)
+        attempts.renew(connection, taken, 60)
 
 
 def test_the_next_run_of_the_schema_has_the_next_epoch(ledger: Database) -> None:
     first = take(ledger)
-    claims.fail(ledger, first, KiketError("broken"))
+    attempts.fail(ledger, first, KiketError("broken"))
     second = take(ledger)
     assert (second.epoch, second.run.attempt, second.sessions_ended) == (2, 1, None)
 
@@ -173,10 +173,10 @@ def test_a_run_succeeds_with_everything_or_not_at_all(ledger: Database, sample_d
     before = everything(sample_database)
     sample_database.execute(f"{_FAULT} create trigger fault {trigger} execute function public.fault()")
     with pytest.raises(psycopg.errors.RaiseException):
-        claims.succeed(ledger, taken)
+        attempts.succeed(ledger, taken)
     assert everything(sample_database) == before
     sample_database.execute("drop function public.fault cascade")
-    assert claims.succeed(ledger, taken)[1] == 1
+    assert attempts.succeed(ledger, taken)[1] == 1
 
 
 def test_success_is_undone_by_a_fault_at_the_very_commit(ledger: Database, sample_database: Any) -> None:
@@ -188,7 +188,7 @@ def test_success_is_undone_by_a_fault_at_the_very_commit(ledger: Database, sampl
         " deferrable initially deferred for each row execute function public.fault()"
     )
     with pytest.raises(psycopg.errors.RaiseException):
-        claims.succeed(ledger, taken)
+        attempts.succeed(ledger, taken)
     assert everything(sample_database) == before
 
 
@@ -200,7 +200,7 @@ def test_success_is_seen_by_others_whole_or_not_at_all(ledger: Database, sample_
     with ThreadPoolExecutor(1) as pool:
         with sample_database.connect() as other, other.transaction():
             other.execute("select from kiket_analytics.leases for update")
-            succeeding = pool.submit(claims.succeed, ledger, taken)
+            succeeding = pool.submit(attempts.succeed, ledger, taken)
             _until_somebody_waits(sample_database)
             assert everything(sample_database) == before
         assert succeeding.result(30)[1] == 1
@@ -209,8 +209,8 @@ def test_success_is_seen_by_others_whole_or_not_at_all(ledger: Database, sample_
 
 def test_a_failure_counts_as_the_last_run_and_frees_the_lease(ledger: Database, sample_database: Any) -> None:
     taken = take(ledger)
-    claims.record_model(ledger, taken, MODEL)
-    run = claims.fail(ledger, taken, KiketError("nul: \x00"), location="file:///x", index_sha256=SHA256)
+    attempts.record_model(ledger, taken, MODEL)
+    run = attempts.fail(ledger, taken, KiketError("nul: \x00"), location="file:///x", index_sha256=SHA256)
     assert (run.status, run.error_kind, run.error_message) == (Status.FAILED, "internal", "nul: �")
     assert (run.artifacts_location, run.artifacts_index_sha256, run.billable) == ("file:///x", SHA256, False)
     assert last_run_at(sample_database) == taken.run.started_at
@@ -219,19 +219,19 @@ def test_a_failure_counts_as_the_last_run_and_frees_the_lease(ledger: Database, 
 
 
 def test_a_failure_without_words_has_its_kind_as_message(ledger: Database) -> None:
-    assert claims.fail(ledger, take(ledger), LeaseLost("")).error_message == "lease_lost"
+    assert attempts.fail(ledger, take(ledger), LeaseLost("")).error_message == "lease_lost"
 
 
 def test_a_cancelled_run_counts_as_the_last_run_and_frees_the_lease(ledger: Database, sample_database: Any) -> None:
     taken = take(ledger)
-    assert claims.cancelled(ledger, taken).status is Status.CANCELLED
+    assert attempts.cancelled(ledger, taken).status is Status.CANCELLED
     assert last_run_at(sample_database) == taken.run.started_at
     assert lease_of(sample_database)["worker"] is None
 
 
 def test_a_models_message_may_hold_what_postgres_text_cannot(ledger: Database) -> None:
     taken = take(ledger)
-    claims.record_model(ledger, taken, RunModel("model.kiket.fct", "error", 1, None, "\x00 é \udcff"))
+    attempts.record_model(ledger, taken, RunModel("model.kiket.fct", "error", 1, None, "\x00 é \udcff"))
     assert [model.message for model in runs.models(ledger, taken.run.run_id)] == ["� é ?"]
 
 
@@ -243,7 +243,7 @@ def test_a_run_waits_while_another_of_its_organisation_is_executed(ledger: Datab
     assert everything(sample_database) == before
     expire(sample_database)  # A dead worker's run is taken over, not passed by.
     assert claim(ledger, second, "worker-2") == NotClaimed(Status.QUEUED)
-    claims.fail(ledger, take_over(ledger, sample_database, first), KiketError("broken"))
+    attempts.fail(ledger, take_over(ledger, sample_database, first), KiketError("broken"))
     assert isinstance(claim(ledger, second, "worker-2"), Claim)
 
 
@@ -257,8 +257,8 @@ def test_an_executing_run_is_not_taken_from_a_live_worker(ledger: Database, samp
 def test_what_has_ended_or_never_was_is_not_claimed(ledger: Database) -> None:
     assert claim(ledger, uuid4()) == NotClaimed(None)
     for status, end in (
-        (Status.FAILED, lambda taken: claims.fail(ledger, taken, KiketError("broken"))),
-        (Status.CANCELLED, lambda taken: claims.cancelled(ledger, taken)),
+        (Status.FAILED, lambda taken: attempts.fail(ledger, taken, KiketError("broken"))),
+        (Status.CANCELLED, lambda taken: attempts.cancelled(ledger, taken)),
     ):
         taken = take(ledger)
         end(taken)
@@ -309,7 +309,7 @@ def test_a_forced_run_of_an_organisation_that_is_not_enabled_is_claimed(
         sample_database.execute("delete from kiket_analytics.analytics_settings")
     taken = take(ledger, Request(1, "acme", forced=True))
     assert taken.run.status is Status.RUNNING
-    claims.fail(ledger, taken, KiketError("broken"))
+    attempts.fail(ledger, taken, KiketError("broken"))
 
 
 def test_an_expired_lease_is_taken_over_after_the_older_sessions_were_ended(
@@ -364,17 +364,17 @@ def test_a_lease_that_took_long_to_get_lasts_its_whole_time(ledger: Database, sa
 
 def _renew(ledger: Database, taken: Claim) -> None:
     with ledger.transaction() as connection:
-        claims.renew(connection, taken, 60)
+        attempts.renew(connection, taken, 60)
 
 
 LATE_WRITES: dict[str, Callable[[Database, Claim], object]] = {
-    "begin_models": claims.begin_models,
-    "record_model": lambda ledger, taken: claims.record_model(ledger, taken, RunModel("model.late", "error", 9, 9)),
-    "mark_built": claims.mark_built,
-    "mark_archived": lambda ledger, taken: claims.mark_archived(ledger, taken, location="x", index_sha256=SHA256),
-    "succeed": claims.succeed,
-    "fail": lambda ledger, taken: claims.fail(ledger, taken, KiketError("late")),
-    "cancelled": claims.cancelled,
+    "begin_models": attempts.begin_models,
+    "record_model": lambda ledger, taken: attempts.record_model(ledger, taken, RunModel("model.late", "error", 9, 9)),
+    "mark_built": attempts.mark_built,
+    "mark_archived": lambda ledger, taken: attempts.mark_archived(ledger, taken, location="x", index_sha256=SHA256),
+    "succeed": attempts.succeed,
+    "fail": lambda ledger, taken: attempts.fail(ledger, taken, KiketError("late")),
+    "cancelled": attempts.cancelled,
     "renew": _renew,
 }
 
@@ -383,13 +383,13 @@ LATE_WRITES: dict[str, Callable[[Database, Claim], object]] = {
 def test_a_worker_that_was_taken_over_writes_nothing(ledger: Database, sample_database: Any, step: Status) -> None:
     old = take(ledger)
     new = take_over(ledger, sample_database, old)
-    claims.record_model(ledger, new, MODEL)
+    attempts.record_model(ledger, new, MODEL)
     if step is not Status.RUNNING:
-        claims.mark_built(ledger, new)
+        attempts.mark_built(ledger, new)
     if step in {Status.ARCHIVED, Status.SUCCEEDED}:
-        claims.mark_archived(ledger, new, location="file:///new", index_sha256=SHA256)
+        attempts.mark_archived(ledger, new, location="file:///new", index_sha256=SHA256)
     if step is Status.SUCCEEDED:
-        claims.succeed(ledger, new)
+        attempts.succeed(ledger, new)
     before = everything(sample_database)
     for name, write in LATE_WRITES.items():
         with pytest.raises(LeaseLost):
@@ -412,15 +412,15 @@ def test_the_release_of_a_lost_lease_leaves_the_new_holder_alone(ledger: Databas
 
 def test_an_attempt_begins_without_the_models_of_the_crashed_one(ledger: Database, sample_database: Any) -> None:
     old = take(ledger)
-    claims.record_model(ledger, old, RunModel("model.kiket.removed", "running", None, None))
+    attempts.record_model(ledger, old, RunModel("model.kiket.removed", "running", None, None))
     new = take_over(ledger, sample_database, old)
-    claims.begin_models(ledger, new)
+    attempts.begin_models(ledger, new)
     assert runs.models(ledger, old.run.run_id) == []
 
 
 def test_a_run_that_crashed_when_built_is_built_again(ledger: Database, sample_database: Any) -> None:
     old = take(ledger)
-    claims.mark_built(ledger, old)
+    attempts.mark_built(ledger, old)
     assert take_over(ledger, sample_database, old).run.status is Status.RUNNING
 
 
@@ -430,7 +430,7 @@ def test_an_archived_run_is_resumed_where_it_was(ledger: Database, sample_databa
     new = take_over(ledger, sample_database, old)
     assert (new.run.status, new.run.attempt, new.epoch) == (Status.ARCHIVED, 2, 2)
     assert new.run.artifacts_location == "file:///acme"
-    run, usage_events = claims.succeed(ledger, new)
+    run, usage_events = attempts.succeed(ledger, new)
     assert (run.status, usage_events) == (Status.SUCCEEDED, 1)
     assert last_run_at(sample_database) == new.run.started_at
 
@@ -449,7 +449,7 @@ def test_of_two_workers_that_claim_at_once_exactly_one_wins(ledger: Database) ->
             (winner,) = [answer for answer in answers if isinstance(answer, Claim)]
             assert NotClaimed(Status.RUNNING) in answers
             assert runs.get(ledger, run_id).attempt == 1
-            claims.fail(ledger, winner, KiketError("next"))
+            attempts.fail(ledger, winner, KiketError("next"))
 
 
 def test_of_two_workers_that_take_over_at_once_exactly_one_wins(ledger: Database, sample_database: Any) -> None:
@@ -477,7 +477,7 @@ def test_of_two_slugs_that_give_one_schema_the_second_is_skipped(
     wanted = [Request(_organization(sample_database, number, slug), slug) for number, slug in enumerate(order, 50)]
     first = take(ledger, wanted[0])
     if first_has_ended:
-        claims.fail(ledger, first, KiketError("broken"))
+        attempts.fail(ledger, first, KiketError("broken"))
     answer = claim(ledger, runs.request(ledger, wanted[1]).run_id, "worker-2")
     assert isinstance(answer, NotClaimed)
     assert answer.skipped_for is not None
@@ -513,10 +513,10 @@ def test_a_lease_is_prolonged_and_tells_whether_the_runs_end_was_asked_for(
     taken = take(ledger)
     expire(sample_database)
     with sample_database.connect() as connection:
-        assert claims.renew(connection, taken, 60) is False
+        assert attempts.renew(connection, taken, 60) is False
         assert claim(ledger, taken.run.run_id, "worker-2") == NotClaimed(Status.RUNNING)  # Not expired any more.
         assert runs.cancel(ledger, taken.run.run_id) is Status.RUNNING
-        assert claims.renew(connection, taken, 60) is True
+        assert attempts.renew(connection, taken, 60) is True
     assert runs.get(ledger, taken.run.run_id).status is Status.RUNNING
 
 
@@ -534,7 +534,7 @@ def test_a_waiting_run_is_cancelled_at_once(ledger: Database, sample_database: A
 
 def test_an_ended_or_unknown_run_cannot_be_cancelled(ledger: Database) -> None:
     taken = take(ledger)
-    claims.fail(ledger, taken, KiketError("broken"))
+    attempts.fail(ledger, taken, KiketError("broken"))
     with pytest.raises(RunNotCancellable, match="it is failed"):
         runs.cancel(ledger, taken.run.run_id)
     with pytest.raises(UnknownRun):

@@ -2,18 +2,20 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import psycopg
 import pytest
 
 import kiket_worker
 from kiket_worker.dev import platform
-from kiket_worker.errors import LedgerNotMigrated
-from kiket_worker.ledger import runs
+from kiket_worker.errors import LedgerForbidden, LedgerNotMigrated, PostgresUnreachable
+from kiket_worker.ledger import outbox, runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.migrate import migrate
 
@@ -110,6 +112,36 @@ def test_a_migration_that_was_killed_does_not_lock_the_next_one_out(empty_databa
 def test_a_ledger_that_was_never_migrated_is_said_by_name(empty_database: Any) -> None:
     with Database(empty_database.url) as database, pytest.raises(LedgerNotMigrated, match="kiket-worker migrate"):
         runs.list_newest(database, limit=1)
+
+
+@pytest.mark.parametrize("password", ["a[b", "a]b", "[::1]", "%23%2F%3F", "ä+b%20c"])
+def test_a_password_may_hold_what_a_url_elsewhere_may_not(empty_database: Any, password: str) -> None:
+    url = empty_database.url.replace("postgresql://postgres@", f"postgresql://postgres:{password}@")
+    assert url != empty_database.url
+    assert migrate(url) == MIGRATIONS
+
+
+@pytest.fixture
+def weak_url(empty_database: Any) -> Iterator[str]:
+    """The URL of a login that may connect, and nothing else."""
+    name = f"weak_{uuid4().hex[:8]}"
+    empty_database.execute(f"create role {name} login")
+    yield empty_database.url.replace("postgresql://postgres@", f"postgresql://{name}@")
+    empty_database.execute(f"drop role {name}")
+
+
+def test_a_login_that_may_not_create_anything_is_told_so(weak_url: str) -> None:
+    with pytest.raises(LedgerForbidden, match="docs/operations"):
+        migrate(weak_url)
+
+
+def test_a_postgres_that_may_only_be_read_counts_as_one_that_will_come_back(database: Any) -> None:
+    name = database.rows("select current_database() as name")[0]["name"]
+    database.execute(f"alter database {name} set default_transaction_read_only = on")
+    with Database(database.url) as ledger, pytest.raises(PostgresUnreachable, match="read-only"):
+        outbox.queue_due(ledger, datetime.now(UTC))
+    with pytest.raises(PostgresUnreachable, match="read-only"):
+        migrate(database.url)
 
 
 def test_every_statement_of_the_ledger_is_used_and_explained() -> None:

@@ -11,8 +11,8 @@ from uuid import UUID
 import pytest
 
 from kiket_worker.contract import Reason
-from kiket_worker.errors import KiketError
-from kiket_worker.ledger import claims, outbox, runs
+from kiket_worker.errors import KiketError, UnknownOrganization, UsageError
+from kiket_worker.ledger import attempts, claims, organizations, outbox, runs
 from kiket_worker.ledger.claims import Claim
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.outbox import Waiting
@@ -214,7 +214,7 @@ def test_the_run_that_waited_is_to_be_published_again_when_the_one_before_it_end
     elsewhere = runs.request(ledger, HARBOR).run_id
     outbox.publish_waiting(ledger, lambda _: None, republish_after_seconds=600)
     assert runs.get(ledger, following).published_at is not None
-    claims.fail(ledger, taken, KiketError("broken"))
+    attempts.fail(ledger, taken, KiketError("broken"))
     assert runs.get(ledger, following).published_at is None
     assert runs.get(ledger, elsewhere).published_at is not None
     published: list[Waiting] = []
@@ -224,3 +224,33 @@ def test_the_run_that_waited_is_to_be_published_again_when_the_one_before_it_end
 
 def _now(database: Any) -> Any:
     return database.rows("select now() as now")[0]["now"]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"idempotency_key": "k" * 256},
+        {"idempotency_key": "a\x00b"},
+        {"idempotency_key": "\udcff"},
+        {"selection": ["good", "\udcff"]},
+        {"selection": ["a\x00b"]},
+        {"requested_by": "\udcff"},
+    ],
+)
+def test_a_text_that_the_ledger_cannot_hold_is_wrong_use(
+    ledger: Database, sample_database: Any, odd: dict[str, Any]
+) -> None:
+    with pytest.raises(UsageError):
+        runs.request(ledger, replace(ACME, **odd))
+    assert run_count(sample_database) == 0
+
+
+def test_the_longest_key_is_held(ledger: Database) -> None:
+    wanted = replace(ACME, idempotency_key="ä" * 255)
+    assert runs.request(ledger, wanted).run_id == runs.request(ledger, wanted).run_id
+
+
+@pytest.mark.parametrize("slug", ["\udcff", "a\x00b", "acme\udcff"])
+def test_a_slug_that_is_no_text_is_an_unknown_organisation(ledger: Database, slug: str) -> None:
+    with pytest.raises(UnknownOrganization):
+        organizations.find(ledger, slug)

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from kiket_worker.contract import Reason
 from kiket_worker.errors import KiketError, RabbitmqUnreachable
-from kiket_worker.ledger import claims, organizations, outbox, runs
+from kiket_worker.ledger import attempts, claims, organizations, outbox, runs
 from kiket_worker.ledger.claims import Claim
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.organizations import Plan
@@ -165,7 +165,9 @@ def test_a_plan_without_default_needs_an_interval_of_its_own(empty_ledger: Datab
 @pytest.mark.parametrize("slug", ["Acme", "a b", "-a", "a-", "_a", "ä", "a\n", "a" * 50, 'a"; drop schema public; --'])
 def test_a_slug_that_cannot_be_a_schema_is_not_queued(empty_ledger: Database, database: Any, slug: str) -> None:
     fill(database, Organization(slug), Organization("good"), Organization("a" * 49), Organization("0"))
-    assert due(empty_ledger) == {"good", "a" * 49, "0"}
+    listed = {one.slug: one for one in organizations.list_with_settings(empty_ledger)}
+    assert (listed[slug].can_have_schema, listed[slug].due_at) == (False, None)
+    assert due(empty_ledger) == {one.slug for one in listed.values() if one.due_at} == {"good", "a" * 49, "0"}
 
 
 def test_a_schema_of_another_organisation_is_not_queued_for(empty_ledger: Database, database: Any) -> None:
@@ -174,6 +176,8 @@ def test_a_schema_of_another_organisation_is_not_queued_for(empty_ledger: Databa
         database.execute(
             "insert into kiket_analytics.leases (schema_name, organization_id) values (%s, %s)", schema, owner
         )
+    listed = organizations.list_with_settings(empty_ledger)
+    assert {one.slug for one in listed if one.can_have_schema} == {one.slug for one in listed if one.due_at} == {"a_b"}
     assert due(empty_ledger) == {"a_b"}
 
 
@@ -186,9 +190,9 @@ def test_an_organisation_with_an_active_run_is_not_queued_again(
     if status is not Status.QUEUED:
         taken = take(empty_ledger, run_id)
         if status is not Status.RUNNING:
-            claims.mark_built(empty_ledger, taken)
+            attempts.mark_built(empty_ledger, taken)
         if status is Status.ARCHIVED:
-            claims.mark_archived(empty_ledger, taken, location="x", index_sha256="0" * 64)
+            attempts.mark_archived(empty_ledger, taken, location="x", index_sha256="0" * 64)
     assert due(empty_ledger) == set()
 
 
@@ -200,13 +204,13 @@ def test_a_run_counts_as_the_last_one_from_its_start_however_it_ends(
     (queued,) = outbox.queue_due(empty_ledger, NOW)
     taken = take(empty_ledger, queued.run_id)
     if ended == "failed":
-        claims.fail(empty_ledger, taken, KiketError("broken"))
+        attempts.fail(empty_ledger, taken, KiketError("broken"))
     elif ended == "cancelled":
-        claims.cancelled(empty_ledger, taken)
+        attempts.cancelled(empty_ledger, taken)
     else:
-        claims.mark_built(empty_ledger, taken)
-        claims.mark_archived(empty_ledger, taken, location="x", index_sha256="0" * 64)
-        claims.succeed(empty_ledger, taken)
+        attempts.mark_built(empty_ledger, taken)
+        attempts.mark_archived(empty_ledger, taken, location="x", index_sha256="0" * 64)
+        attempts.succeed(empty_ledger, taken)
     assert taken.run.started_at is not None
     due_at = taken.run.started_at + timedelta(hours=12)
     assert due(empty_ledger, due_at - MICROSECOND) == set()
@@ -314,7 +318,7 @@ def test_tickers_side_by_side_queue_nobody_twice_while_workers_finish_runs(
         def work(together: threading.Barrier = together, messages: Any = messages) -> None:
             together.wait(30)
             while run_id := messages.get(timeout=30):
-                claims.fail(empty_ledger, take(empty_ledger, run_id), KiketError("broken"))
+                attempts.fail(empty_ledger, take(empty_ledger, run_id), KiketError("broken"))
 
         with ThreadPoolExecutor(tickers + 2) as pool:
             working = [pool.submit(work) for _ in range(2)]
@@ -393,8 +397,8 @@ def test_a_run_whose_worker_died_is_published_once_for_each_expiry(empty_ledger:
     assert publish_all(empty_ledger) == ["acme"]
     assert publish_all(empty_ledger) == []
     taken = take(empty_ledger, run_id)
-    claims.mark_built(empty_ledger, taken)
-    claims.mark_archived(empty_ledger, taken, location="x", index_sha256="0" * 64)
+    attempts.mark_built(empty_ledger, taken)
+    attempts.mark_archived(empty_ledger, taken, location="x", index_sha256="0" * 64)
     expire()
     assert publish_all(empty_ledger) == ["acme"]
     assert publish_all(empty_ledger) == []
@@ -403,7 +407,7 @@ def test_a_run_whose_worker_died_is_published_once_for_each_expiry(empty_ledger:
         "update kiket_analytics.runs set published_at = now() - make_interval(secs => %s)", REPUBLISH_SECONDS + 1
     )
     assert publish_all(empty_ledger) == ["acme"]
-    claims.succeed(empty_ledger, take(empty_ledger, run_id))
+    attempts.succeed(empty_ledger, take(empty_ledger, run_id))
     assert publish_all(empty_ledger) == []
 
 

@@ -1,5 +1,6 @@
 """When an organisation is due, as values."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -17,8 +18,8 @@ cadences = st.builds(
     plan=st.sampled_from(Plan),
     enabled=st.just(True),
     refresh_interval_hours=st.none() | st.integers(1, 8760),
-    last_run_at=st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC)),
 )
+last_runs = st.datetimes(datetime(2020, 1, 1), datetime(2030, 1, 1), timezones=st.just(UTC))
 
 
 @pytest.mark.parametrize(
@@ -34,7 +35,6 @@ def test_an_own_interval_comes_before_the_plans() -> None:
 
 def test_who_never_ran_is_due_at_any_time_and_infinitely_urgent() -> None:
     cadence = Cadence(Plan.TEAM, enabled=True)
-    assert cadence.due_at() is None
     assert cadence.is_due(NOW)
     assert cadence.urgency(NOW) == float("inf")
 
@@ -42,30 +42,27 @@ def test_who_never_ran_is_due_at_any_time_and_infinitely_urgent() -> None:
 @pytest.mark.parametrize("last_run_at", [None, NOW - timedelta(days=400)])
 def test_who_is_not_enabled_is_never_due(last_run_at: datetime | None) -> None:
     cadence = Cadence(Plan.ENTERPRISE, enabled=False, last_run_at=last_run_at)
-    assert cadence.due_at() is None
     assert not cadence.is_due(NOW)
 
 
-@given(cadences)
-def test_it_becomes_due_exactly_one_interval_after_the_last_run(cadence: Cadence) -> None:
-    due_at = cadence.due_at()
-    assert due_at is not None
-    assert cadence.last_run_at is not None
-    assert due_at - cadence.last_run_at == cadence.interval
-    assert cadence.is_due(due_at)
-    assert not cadence.is_due(due_at - TICK)
+@given(cadences, last_runs)
+def test_it_becomes_due_exactly_one_interval_after_the_last_run(cadence: Cadence, last_run_at: datetime) -> None:
+    cadence = replace(cadence, last_run_at=last_run_at)
+    assert cadence.is_due(last_run_at + cadence.interval)
+    assert not cadence.is_due(last_run_at + cadence.interval - TICK)
 
 
-@given(cadences, st.timedeltas(timedelta(0), timedelta(days=800)))
-def test_once_due_it_stays_due_and_gets_no_less_urgent(cadence: Cadence, later: timedelta) -> None:
-    due_at = cadence.due_at()
-    assert due_at is not None
+@given(cadences, last_runs, st.timedeltas(timedelta(0), timedelta(days=800)))
+def test_once_due_it_stays_due_and_gets_no_less_urgent(
+    cadence: Cadence, last_run_at: datetime, later: timedelta
+) -> None:
+    cadence = replace(cadence, last_run_at=last_run_at)
+    due_at = last_run_at + cadence.interval
     assert cadence.is_due(due_at + later)
     assert cadence.urgency(due_at + later) >= cadence.urgency(due_at) == 0
 
 
-@given(cadences)
-def test_urgency_counts_intervals_and_not_hours(cadence: Cadence) -> None:
-    due_at = cadence.due_at()
-    assert due_at is not None
-    assert cadence.urgency(due_at + cadence.interval) == 1
+@given(cadences, last_runs)
+def test_urgency_counts_intervals_and_not_hours(cadence: Cadence, last_run_at: datetime) -> None:
+    cadence = replace(cadence, last_run_at=last_run_at)
+    assert cadence.urgency(last_run_at + 2 * cadence.interval) == 1

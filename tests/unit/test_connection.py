@@ -44,6 +44,21 @@ def test_a_socket_folder_is_a_host(monkeypatch: pytest.MonkeyPatch) -> None:
     assert (connection.host, connection.port, connection.password) == ("/run/pg", 5432, "")
 
 
+def test_what_the_url_leaves_out_comes_from_libpqs_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    variables = {"PGHOST": "/run/pg", "PGPORT": "77", "PGUSER": "me", "PGPASSWORD": "hush", "PGDATABASE": "other"}
+    bare = DbtConnection.from_settings(settings(monkeypatch, "postgresql:///kiket", **variables))
+    assert bare == DbtConnection("/run/pg", 77, "kiket", "me", "hush")
+
+
+def test_what_nobody_names_is_what_libpq_would_take(monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("PGHOST", "PGHOSTADDR", "PGPORT", "PGUSER", "PGPASSWORD", "PGDATABASE", "PGSERVICE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("PGPASSFILE", "/dev/null")
+    connection = DbtConnection.from_settings(settings(monkeypatch, "postgresql://me@/"))
+    assert connection.host.startswith("/")  # The folder of its socket, and not "localhost".
+    assert (connection.port, connection.database, connection.user, connection.password) == (5432, "me", "me", "")
+
+
 def test_several_ports_are_refused_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidSetting, match="set DBT_HOST and DBT_PORT"):
         DbtConnection.from_settings(settings(monkeypatch, "postgresql://a:1,b:2/kiket"))

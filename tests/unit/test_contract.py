@@ -28,7 +28,7 @@ messages = st.builds(
     full_refresh=st.booleans(),
     docs=st.booleans(),
     select=st.none() | st.lists(texts, min_size=1, max_size=20),
-    run_id=st.none() | st.uuids(),
+    kiket_run_id=st.none() | st.uuids(),
 )
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -85,8 +85,8 @@ def test_only_version_and_organization_are_required() -> None:
             {"version": 1, "organization": "acme", "reason": "sync", "docs": True},
         ),
         (
-            RefreshMessage(version=1, organization="acme", run_id=uuid.UUID(int=7)),
-            {"version": 1, "organization": "acme", "run_id": "00000000-0000-0000-0000-000000000007"},
+            RefreshMessage(version=1, organization="acme", kiket_run_id=uuid.UUID(int=7)),
+            {"version": 1, "organization": "acme", "kiket_run_id": "00000000-0000-0000-0000-000000000007"},
         ),
     ],
 )
@@ -134,10 +134,10 @@ WRONG_FIELDS = [
     ("select", [""]),
     ("select", ["m\x00"]),
     ("select", {"model": "m"}),
-    ("run_id", "acme"),
-    ("run_id", ""),
-    ("run_id", "7\n7"),
-    ("run_id", 7),
+    ("kiket_run_id", "acme"),
+    ("kiket_run_id", ""),
+    ("kiket_run_id", "7\n7"),
+    ("kiket_run_id", 7),
 ]
 
 

@@ -65,7 +65,7 @@ valid = {
     "full_refresh": st.booleans(),
     "docs": st.booleans(),
     "select": st.none() | st.lists(texts, max_size=3) | st.sampled_from([["m"] * 100, ["m"] * 101]),
-    "run_id": st.none() | identifiers,
+    "kiket_run_id": st.none() | identifiers,
 }
 
 
@@ -106,7 +106,7 @@ def test_the_schema_refuses_what_the_model_refuses(field: str, value: Any) -> No
 
 @pytest.mark.parametrize("spelling", ONLY_THE_MODEL_TAKES)
 def test_the_schema_asks_for_the_usual_spelling_of_an_id(spelling: str) -> None:
-    document = {"version": 1, "organization": "acme", "run_id": spelling}
+    document = {"version": 1, "organization": "acme", "kiket_run_id": spelling}
     assert model_takes(document)
     assert not schema.is_valid(document)
 

@@ -1,6 +1,6 @@
 -- Make the ledger's schema, and in it the table that migrations lock. Takes no parameters.
--- Run by every migration. Of several that run at once, one creates them; `if not exists` does not see what the others have
--- not committed, so they wait for it, meet its rows in the catalog, and go on.
+-- Run by every migration. Of several that run at once, one creates them; `if not exists` does not see what the others
+-- have not committed, so they wait for it, meet its rows in the catalog, and go on.
 do $$
 begin
     begin

@@ -14,6 +14,8 @@ set
     reason = case when run.reason = 'scheduled' then excluded.reason else run.reason end,
     urgency = null,
     requested_by = coalesce(run.requested_by, excluded.requested_by),
+    -- The message of a scheduled run stands in the schedule's queue; the request's own goes to the other.
+    published_at = null,
     forced = run.forced or excluded.forced,
     full_refresh = run.full_refresh or excluded.full_refresh,
     docs = run.docs or excluded.docs,

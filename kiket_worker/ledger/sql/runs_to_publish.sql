@@ -1,7 +1,7 @@
 -- The runs whose message has to be published: never published, published so long ago that the message may be lost, due
 -- for a retry, or held by a worker whose lease has expired. Most urgent first; requests before the schedule.
--- Parameters: republish_after_seconds, run_limit. Locks the rows that it gives until the caller's transaction ends, and
--- skips those that another ticker is publishing.
+-- Parameters: republish_after_seconds, run_limit; organization_id, or null for all. Locks the rows that it gives until
+-- the caller's transaction ends, and skips those that another ticker is publishing.
 select run.run_id, run.organization_slug, run.reason
 from kiket_analytics.runs as run
 left join kiket_analytics.leases as lease on lease.run_id = run.run_id
@@ -14,10 +14,18 @@ cross join lateral (
     end
 ) as waiting (since)
 where run.status in ('queued', 'running', 'built', 'archived')
+    and (%(organization_id)s::bigint is null or run.organization_id = %(organization_id)s)
     and waiting.since <= now()
-    -- Once for each such moment, and again when that message is lost as well.
-    and coalesce(run.published_at, '-infinity')
-        < greatest(waiting.since, now() - make_interval(secs => %(republish_after_seconds)s))
+    and (
+        -- Once for each such moment, and again when that message is lost as well.
+        coalesce(run.published_at, '-infinity')
+            < greatest(waiting.since, now() - make_interval(secs => %(republish_after_seconds)s))
+        -- A run that had begun has no other message, and a worker that is cut off from Postgres may hold this one. So
+        -- again after 5 seconds, 10, 20 and so on, until a worker takes it that can.
+        or now() - run.published_at > case
+            when isfinite(waiting.since) then greatest(interval '5 seconds', run.published_at - waiting.since)
+        end
+    )
 order by run.urgency desc nulls first, run.queued_at, run.run_id
 limit %(run_limit)s
 for update of run skip locked

@@ -1,5 +1,6 @@
 -- Change an organisation's analytics settings; what is null stays as it was.
--- Parameters: organization_id, enabled, refresh_interval_hours, use_plan_default, release (from quarantine). One row, so concurrent changes queue.
+-- Parameters: organization_id, enabled, refresh_interval_hours, use_plan_default, release (from quarantine).
+-- One row, so concurrent changes queue.
 insert into kiket_analytics.analytics_settings as settings (organization_id, enabled, refresh_interval_hours)
 values (%(organization_id)s, coalesce(%(enabled)s, false), %(refresh_interval_hours)s)
 on conflict (organization_id) do update

@@ -1,5 +1,6 @@
 -- Usage of one organisation by day and metric, newest day first. Days are UTC's.
 -- Parameters: organization_id, start_at (inclusive), end_at (exclusive); either may be null for no bound.
+-- Reads only: what has been recorded never changes.
 select
     (recorded_at at time zone 'utc')::date as day,
     metric,

@@ -1,0 +1,40 @@
+"""`python -m benchmarks [NAME…] [--short] [--output FILE]`: measure, and print one JSON object per benchmark."""
+
+import argparse
+import json
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from benchmarks import queue
+from benchmarks.figures import Benchmark
+
+# By name: what measures, in full or in short form.
+BENCHMARKS: dict[str, Callable[[bool], Benchmark]] = {"queue": queue.measure}
+
+
+def main() -> None:
+    """Run what the command line names. A target that is missed is no error: the figure says so."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("names", metavar="NAME", nargs="*", help=f"all unless named: {', '.join(BENCHMARKS)}")
+    parser.add_argument("--short", action="store_true", help="few repetitions: shows that it works, measures little")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write the list of all results here as well")
+    options = parser.parse_args()
+    if unknown := set(options.names) - set(BENCHMARKS):
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    # As an exception, so that whatever was started is stopped.
+    signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
+    documents: list[dict[str, Any]] = []
+    for name in options.names or BENCHMARKS:
+        documents.append(BENCHMARKS[name](options.short).document())
+        sys.stdout.write(json.dumps(documents[-1]) + "\n")
+        sys.stdout.flush()
+    if options.output:
+        options.output.parent.mkdir(parents=True, exist_ok=True)
+        options.output.write_text(json.dumps(documents, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""The benchmarks run and give what readers of `build/bench.json` rely on; how fast a machine is, is not tested."""
+
+import json
+import math
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+
+QUEUE_FIGURES = {
+    "publish_to_claimed_per_second": "1/s",
+    "manual_start_seconds_p50_idle": "s",
+    "manual_start_seconds_p99_idle": "s",
+    "manual_start_seconds_p50_backlog": "s",
+    "manual_start_seconds_p99_backlog": "s",
+    "two_workers_speedup": "ratio",
+    "recovery_after_sigkill_seconds": "s",
+}
+WITH_TARGET = {"manual_start_seconds_p99_backlog", "two_workers_speedup", "recovery_after_sigkill_seconds"}
+
+
+def benchmarks(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "benchmarks", *map(str, arguments)],
+        cwd=REPOSITORY,
+        env={name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ},
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+
+
+def test_the_queue_benchmark_prints_and_writes_its_figures(tmp_path: Path) -> None:
+    output = tmp_path / "build" / "bench.json"
+    result = benchmarks("queue", "--short", "--output", output)
+    assert result.returncode == 0, result.stderr
+    (line,) = result.stdout.splitlines()
+    document = json.loads(line)
+    assert json.loads(output.read_text()) == [document]
+
+    assert set(document) == {"benchmark", "machine", "figures"}
+    assert document["benchmark"] == "queue"
+    assert set(document["machine"]) == {"cores", "memory_gib", "python", "postgres", "rabbitmq"}
+    assert all(document["machine"].values())
+
+    figures = document["figures"]
+    assert {figure["name"]: figure["unit"] for figure in figures} == QUEUE_FIGURES
+    for figure in figures:
+        assert set(figure) == {"name", "value", "unit", "target", "holds", "how"}
+        assert math.isfinite(figure["value"])
+        assert figure["value"] > 0
+        assert figure["how"]
+        if figure["name"] in WITH_TARGET:
+            comparison, limit = figure["target"].split()
+            assert comparison in {"<=", ">="}
+            assert math.isfinite(float(limit))
+            assert isinstance(figure["holds"], bool)
+        else:
+            assert figure["target"] is None
+            assert figure["holds"] is None
+
+
+@pytest.mark.parametrize("arguments", [["nothing-like-it"], ["queue", "--shorter"]])
+def test_wrong_use_of_the_benchmarks_starts_nothing(arguments: list[str]) -> None:
+    result = benchmarks(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
