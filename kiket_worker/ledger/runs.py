@@ -164,6 +164,11 @@ def models(database: Database, run_id: UUID) -> list[RunModel]:
     return [RunModel(**row) for row in rows]
 
 
+def is_suspected(database: Database, run_id: UUID) -> bool:
+    """Whether the run's attempts have ended without a word from their worker: it may be what kills them."""
+    return bool(database.rows(statement("suspected_run"), {"run_id": run_id}))
+
+
 def list_newest(
     database: Database, *, organization_id: int | None = None, status: Status | None = None, limit: int
 ) -> list[Run]:

@@ -19,7 +19,7 @@ from kiket_worker.errors import (
     RunCancelled,
     WorkerStopped,
 )
-from kiket_worker.ledger import attempts, claims
+from kiket_worker.ledger import attempts, claims, runs
 from kiket_worker.ledger.attempts import AlreadyEnded
 from kiket_worker.ledger.claims import NotClaimed
 from kiket_worker.ledger.runs import Run, Status
@@ -45,6 +45,12 @@ def refresh(run_id: UUID, services: Services, cancellation: Cancellation) -> Sta
 
     Raises `LeaseLost` where the run goes on elsewhere, and `PostgresUnreachable`.
     """
+    # Before the claim: who waits for a turn holds no lease, and is not counted as crashed by the one that has it.
+    with services.turns.taken(alone=runs.is_suspected(services.database, run_id)):
+        return _refresh(run_id, services, cancellation)
+
+
+def _refresh(run_id: UUID, services: Services, cancellation: Cancellation) -> Status | None:
     claimed_at = time.monotonic()
     claimed = claims.claim(
         services.database,
@@ -81,8 +87,7 @@ def _work(attempt: Attempt) -> Status:
             return _cancel(attempt)
         if run.crashes >= attempt.services.retries.crashes:
             return _quarantine(attempt)
-        with attempt.services.turns.taken(alone=run.crashes > 0):
-            return _take_steps(attempt)
+        return _take_steps(attempt)
     except LeaseLost as fault:
         attempt.log(events.LEASE_LOST, error=str(fault))
         raise

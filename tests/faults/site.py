@@ -34,9 +34,7 @@ DBT = "dbt"
 GATES = {
     # Where a worker waits: before which write, seen by the database.
     "the claim's commit": "before insert on kiket_analytics.attempts for each row",
-    "begin_models": "before update on kiket_analytics.runs for each row"
-    " when (old.status = 'running' and new.status = 'running' and old.attempt = new.attempt and not new.handed_back"
-    " and new.not_before is null)",
+    "begin_models": "before delete on kiket_analytics.run_models for each statement",
     "record_model": "before insert on kiket_analytics.run_models for each row",
     "mark_built": "before update on kiket_analytics.runs for each row"
     " when (old.status = 'running' and new.status = 'built')",

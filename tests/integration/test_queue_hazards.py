@@ -396,7 +396,7 @@ def test_a_message_that_comes_again_while_its_run_goes_on_changes_nothing(
     with queues.consumed_by(handle, concurrency=2):
         run_id = refreshes.request()
         queues.broker.publish(
-            RefreshMessage(version=1, organization="acme", run_id=run_id, reason=Reason.MANUAL), QUEUE_REQUESTS
+            RefreshMessage(version=1, organization="acme", kiket_run_id=run_id, reason=Reason.MANUAL), QUEUE_REQUESTS
         )
         refreshes.until_told("started")
         # RabbitMQ closes the channel; the consumer comes back, gets the message again, and a free thread handles it.
@@ -407,7 +407,7 @@ def test_a_message_that_comes_again_while_its_run_goes_on_changes_nothing(
         assert refreshes.lease("analytics_org_acme") is not None
         refreshes.tell("go")
         until(lambda: refreshes.run(run_id).status is Status.SUCCEEDED, "the run to end")
-    assert {received.run_id for received in deliveries} == {run_id}
+    assert {received.kiket_run_id for received in deliveries} == {run_id}
     assert refreshes.run(run_id).attempt == 1
     assert [usage["model_id"] for usage in refreshes.usage()] == ["model.fake.a"]
     assert len(runs.list_newest(ledger, limit=9)) == 1
@@ -436,6 +436,6 @@ def test_a_request_that_comes_again_while_its_run_goes_on_is_one_more_run_at_mos
         until_waiting(queues, 0)
         refreshes.tell("go")
         until(lambda: refreshes.published, "the one that waits to be published")
-        worker.handle(message().model_copy(update={"run_id": refreshes.published[0].run_id}))
+        worker.handle(message().model_copy(update={"kiket_run_id": refreshes.published[0].run_id}))
     assert [run.status for run in runs.list_newest(ledger, limit=9)] == [Status.SUCCEEDED] * 2
     assert queues.unsettled() == 0
