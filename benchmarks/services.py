@@ -22,12 +22,13 @@ from psycopg.rows import DictRow, dict_row
 
 from benchmarks.figures import Machine, machine
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS, QUEUE_SCHEDULED, RefreshMessage
-from kiket_worker.dev import platform, postgres, rabbitmq
+from kiket_worker.dbt.bundle import core_bundle, shared_bundle
+from kiket_worker.dev import environment, platform, postgres, rabbitmq
+from kiket_worker.dev.secrets import secrets_of
 from kiket_worker.dev.service import last_lines, until
 from kiket_worker.events import TICKER_STARTED, WORKER_STARTED
 from kiket_worker.ledger import organizations, outbox
 from kiket_worker.ledger.database import Database
-from kiket_worker.ledger.migrate import migrate
 from kiket_worker.ledger.runs import RunId
 from kiket_worker.queue.broker import open_broker
 from kiket_worker.queue.publisher import publish_run
@@ -80,7 +81,8 @@ class Services:
         url = postgres.create_database(self.admin_url, f"bench_{name}")
         with psycopg.connect(url) as connection:
             platform.create_tables(connection)
-        migrate(url)
+        secrets = secrets_of(folder)
+        own = environment.set_up_roles(url, secrets)
         with ExitStack() as stack:
             ledger = stack.enter_context(psycopg.connect(url, autocommit=True, row_factory=dict_row))
             ledger.execute(
@@ -89,14 +91,20 @@ class Services:
                 " from generate_series(1, %s) as number",
                 [organization_count],
             )
-            ledger.execute("create schema analytics_shared")
             ledger.execute("create table analytics_shared.dim_dates ()")
+            ledger.execute(
+                "insert into kiket_analytics.shared_refreshes"
+                " (schema_name, bundle_digest, lease_epoch, worker, outcome, finished_at)"
+                " values ('analytics_shared', %s, 1, 'benchmark', 'succeeded', now())",
+                [shared_bundle(core_bundle()).digest],
+            )
             self._delete_queues()
             stub = folder / "stub-dbt"
             stub.write_text(_STUB.format(folder=folder, results=_STUB_RESULTS))
             stub.chmod(stub.stat().st_mode | stat.S_IXUSR)
             chosen = {
-                "DATABASE_URL": url,
+                "DATABASE_URL": own,
+                "KIKET_TENANT_KEYS": secrets.tenant_keys,
                 "RABBITMQ_URL": self.rabbitmq_url,
                 "ARTIFACTS_URL": (folder / "artifacts").as_uri(),
                 "KIKET_DBT_EXECUTABLE": str(stub),

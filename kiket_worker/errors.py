@@ -73,6 +73,12 @@ class SchemaTaken(InvalidSlug):
     kind = "organization_schema_taken"
 
 
+class UnknownTenant(UsageError):
+    """No organisation was provisioned under this slug."""
+
+    kind = "tenant_unknown"
+
+
 class UnknownRun(UsageError):
     """No run has this id."""
 
@@ -142,6 +148,32 @@ class LedgerNotMigrated(KiketError):
     kind = "ledger_not_migrated"
 
 
+class RolesNotSetUp(KiketError):
+    """The database lacks the roles and functions of this release."""
+
+    kind = "roles_not_set_up"
+
+
+class TenantBusy(KiketError):
+    """The organisation's schema is being refreshed, so what was asked for has to wait."""
+
+    kind = "tenant_busy"
+    retryable = True
+
+
+class TenantLoginFailed(KiketError):
+    """Nobody can log in as the organisation's database role, though it was set up anew."""
+
+    kind = "tenant_login_failed"
+    retryable = True
+
+
+class TenantNotIsolated(KiketError):
+    """The organisation's database role is not who it should be, or has more rights than it may have."""
+
+    kind = "tenant_not_isolated"
+
+
 class OrganizationGone(KiketError):
     """The organisation was removed or renamed after its run was queued."""
 
@@ -188,6 +220,24 @@ class DbtExecutableMissing(BuildFailed):
     """The dbt executable is not there or cannot be run."""
 
     kind = "dbt_executable_missing"
+
+
+class SchemaForbidden(BuildFailed):
+    """A node of the bundle would be built in another schema than the organisation's own."""
+
+    kind = "schema_forbidden"
+
+
+class TenantOverran(BuildFailed):
+    """A statement of the organisation's, or an idle transaction, took longer than it may; its sessions were ended."""
+
+    kind = "tenant_overran"
+
+
+class QuotaExceeded(BuildFailed):
+    """The organisation's relations take more room than it may have."""
+
+    kind = "quota_exceeded"
 
 
 class DbtTimedOut(BuildFailed):

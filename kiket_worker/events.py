@@ -154,6 +154,46 @@ LEASE_LOST = Event(
     _RUN | {"error"},
     "Look for pauses or partitions between this worker and Postgres.",
 )
+ISOLATION_WEAKENED = Event(
+    "isolation.weakened",
+    logging.WARNING,
+    "Organisations share one database role: only the models' filters keep their rows apart, not the database.",
+    frozenset({"worker"}),
+    "Set up roles (`kiket-worker migrate --roles`) and leave KIKET_ISOLATION out, or accept it (docs/isolation.md).",
+)
+TENANT_PROVISIONED = Event(
+    "tenant.provisioned",
+    logging.INFO,
+    "An organisation's database roles and schema were made or mended; `drift` says in what they differed.",
+    frozenset({"organization", "drift"}),
+)
+TENANT_SESSION_ENDED = Event(
+    "tenant.session_ended",
+    logging.WARNING,
+    "A session of the organisation took longer than it may and was ended, and its run with it.",
+    _RUN | {"overrun", "duration_seconds"},
+    "The model's author makes it cheaper; or raise KIKET_TENANT_STATEMENT_SECONDS or KIKET_TENANT_IDLE_SECONDS.",
+)
+TENANT_QUOTA_EXCEEDED = Event(
+    "tenant.quota_exceeded",
+    logging.ERROR,
+    "The organisation's relations take more room than it may have; its run failed.",
+    _RUN | {"bytes", "quota_bytes"},
+    "The models' author makes them smaller, or raise KIKET_TENANT_QUOTA_MEGABYTES.",
+)
+SHARED_REFRESHED = Event(
+    "shared.refreshed",
+    logging.INFO,
+    "The shared models were built.",
+    frozenset({"worker", "duration_seconds", "models", "artifacts"}),
+)
+SHARED_FAILED = Event(
+    "shared.failed",
+    logging.ERROR,
+    "The shared models were not built; organisations go on with those of the last time, if there are any.",
+    frozenset({"worker", "duration_seconds", "error_kind", "error", "artifacts"}),
+    "By `error_kind`, as for `run.failed`; it is tried again after ten minutes.",
+)
 LIBRARY_WARNED = Event(
     "library.warned",
     logging.WARNING,

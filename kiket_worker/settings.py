@@ -1,5 +1,7 @@
 """Every environment variable that the worker reads, with its default and unit."""
 
+import re
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
@@ -31,6 +33,34 @@ def _is_artifacts_url(value: str) -> str:
     raise ValueError("must be s3://bucket/prefix or file:///directory")
 
 
+# A version, and a secret as long as what `openssl rand -base64 32` prints.
+_TENANT_KEY = re.compile(r"([1-9][0-9]{0,5}):([A-Za-z0-9+/=_-]{32,512})")
+
+
+def tenant_keys(text: str) -> dict[int, str]:
+    """The secrets of `KIKET_TENANT_KEYS` by their versions. Raises `ValueError`, which repeats none of them."""
+    found = [_TENANT_KEY.fullmatch(entry.strip()) for entry in text.split(",")]
+    keys = {int(match[1]): match[2] for match in found if match}
+    if len(keys) != len(found):
+        raise ValueError(
+            "must be VERSION:SECRET, or several of these with commas between them, each with a version of its own and "
+            "a secret of 32 characters or more, as `openssl rand -base64 32` prints"
+        )
+    return keys
+
+
+def _has_tenant_keys(value: SecretStr) -> SecretStr:
+    tenant_keys(value.get_secret_value())
+    return value
+
+
+class IsolationMode(StrEnum):
+    """Who keeps organisations apart: a database role for each, or only the filters of the models."""
+
+    ROLES = "roles"
+    SHARED = "shared"
+
+
 # Finite, and within what a thread can be told to wait.
 _Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
 
@@ -50,6 +80,16 @@ class Settings(BaseSettings):
     dbt_user: str | None = Field(None, alias="DBT_USER")
     dbt_password: SecretStr | None = Field(None, alias="DBT_PASSWORD")
     dbt_shared_schema: str = Field("analytics_shared", alias="DBT_SHARED_SCHEMA", pattern=r"^[a-z][a-z0-9_]{0,62}$")
+
+    isolation: IsolationMode = Field(IsolationMode.ROLES, alias="KIKET_ISOLATION")
+    tenant_keys: Annotated[SecretStr, AfterValidator(_has_tenant_keys)] | None = Field(None, alias="KIKET_TENANT_KEYS")
+    gates_file: Path | None = Field(None, alias="KIKET_GATES_FILE")
+    tenant_connections: int = Field(8, alias="KIKET_TENANT_CONNECTIONS", ge=3, le=1000)
+    tenant_statement_seconds: int = Field(900, alias="KIKET_TENANT_STATEMENT_SECONDS", ge=1, le=86_400)
+    tenant_idle_seconds: int = Field(60, alias="KIKET_TENANT_IDLE_SECONDS", ge=1, le=86_400)
+    tenant_temp_megabytes: int = Field(2048, alias="KIKET_TENANT_TEMP_MEGABYTES", ge=1, le=1_000_000)
+    tenant_quota_megabytes: int = Field(10_240, alias="KIKET_TENANT_QUOTA_MEGABYTES", ge=1, le=1_000_000_000)
+    shared_interval_hours: int = Field(24, alias="KIKET_SHARED_INTERVAL_HOURS", ge=1, le=8760)
 
     dbt_executable: Path = Field(Path("dbt"), alias="KIKET_DBT_EXECUTABLE")
     concurrency: int = Field(2, alias="KIKET_CONCURRENCY", ge=1, le=64)

@@ -1,14 +1,15 @@
-"""The real services that tests stand on, started once a session whatever the number of test processes.
+"""The real services that tests stand on: a RabbitMQ for the session, and a Postgres for each test process.
 
-The first process that needs a service starts it, under a file lock, in a folder that all processes of the session know;
-the session's own process stops what was started. Databases are clones of templates, one for each test that asks.
+The first process that needs the RabbitMQ starts it, under a file lock, in a folder that all processes of the session
+know; the session's own process stops what was started. Roles belong to a whole Postgres and not to one database, so
+each process has a server of its own. Databases are clones of templates, one for each test that asks.
 """
 
 import os
 import shutil
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -25,6 +26,7 @@ from kiket_worker.dev.service import locked
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.migrate import migrate
 from kiket_worker.telemetry import silence_logs
+from tests.support.tenants import SECRETS
 
 _FOLDER = "KIKET_TEST_FOLDER"
 
@@ -44,7 +46,8 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         folder = Path(os.environ.pop(_FOLDER))
         rabbitmq.stop(folder / "rabbitmq")
-        postgres.stop(folder / "postgres")
+        for server in folder.glob("postgres-*"):
+            postgres.stop(server)
         shutil.rmtree(folder)
 
 
@@ -85,6 +88,10 @@ class TestDatabase:
         with self.connect() as connection:
             connection.execute(query.encode(), parameters)
 
+    def with_roles(self) -> str:
+        """Set up roles and gates, and give the URL of the worker's own login."""
+        return environment.set_up_roles(self.url, SECRETS)
+
 
 @pytest.fixture(scope="session")
 def service_folder() -> Path:
@@ -92,9 +99,15 @@ def service_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def postgres_url(service_folder: Path) -> str:
-    """The superuser's URL of the session's Postgres."""
-    return postgres.start(service_folder / "postgres")
+def process_folder(service_folder: Path) -> Path:
+    """A folder of this test process's own."""
+    return service_folder / f"postgres-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+
+
+@pytest.fixture(scope="session")
+def postgres_url(process_folder: Path) -> str:
+    """The superuser's URL of this test process's Postgres."""
+    return postgres.start(process_folder)
 
 
 @pytest.fixture(scope="session")
@@ -123,16 +136,6 @@ def s3_bucket() -> Iterator[str]:
     server.stop()
 
 
-def _template(folder: Path, admin_url: str, name: str, fill: Callable[[str], object]) -> str:
-    """The name of a database that is made once a session and only ever cloned."""
-    made = folder / f"{name}.made"
-    with locked(folder / "templates"):
-        if not made.exists():
-            fill(name)
-            made.touch()
-    return name
-
-
 def _fill_empty(admin_url: str, name: str) -> None:
     url = postgres.create_database(admin_url, name)
     with psycopg.connect(url) as connection:
@@ -141,16 +144,15 @@ def _fill_empty(admin_url: str, name: str) -> None:
 
 
 @pytest.fixture(scope="session")
-def bare_template(service_folder: Path, postgres_url: str) -> str:
-    return _template(service_folder, postgres_url, "bare", lambda name: _fill_empty(postgres_url, name))
+def bare_template(postgres_url: str) -> str:
+    _fill_empty(postgres_url, "bare")
+    return "bare"
 
 
 @pytest.fixture(scope="session")
-def sample_template(service_folder: Path, postgres_url: str) -> str:
-    def fill(name: str) -> None:
-        environment.load_platform(postgres_url, name, sample.tiny(), now=SAMPLE_NOW)
-
-    return _template(service_folder, postgres_url, "sample", fill)
+def sample_template(postgres_url: str) -> str:
+    environment.load_platform(postgres_url, "sample", sample.tiny(), now=SAMPLE_NOW)
+    return "sample"
 
 
 def _clone(admin_url: str, template: str | None) -> Iterator[TestDatabase]:

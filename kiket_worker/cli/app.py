@@ -8,7 +8,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from kiket_worker import __version__
-from kiket_worker.cli import dead_letters, demo, dev, migrate, refresh, runs, settings, ticker, usage, worker
+from kiket_worker.cli import dead_letters, demo, dev, migrate, refresh, runs, settings, tenants, ticker, usage, worker
 from kiket_worker.errors import KiketError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ app.command("refresh")(refresh.refresh)
 app.add_typer(runs.app, name="runs")
 app.add_typer(settings.app, name="settings")
 app.command("usage")(usage.usage)
+app.add_typer(tenants.app, name="tenants")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(dev.app, name="dev")
 

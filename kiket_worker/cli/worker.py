@@ -16,7 +16,7 @@ from kiket_worker.queue.consumers import Consumers
 from kiket_worker.queue.publisher import publish_run
 from kiket_worker.refresh.services import open_services
 from kiket_worker.refresh.worker import RefreshWorker
-from kiket_worker.settings import Settings, load_settings
+from kiket_worker.settings import IsolationMode, Settings, load_settings
 from kiket_worker.telemetry import set_up_logs
 
 
@@ -68,6 +68,8 @@ class Working:
         self._consumers = Consumers(broker, self._worker.handle, concurrency=threads)
         self._consumers.start()
         events.WORKER_STARTED.log(worker=self._services.worker, concurrency=threads)
+        if self._services.isolation.mode is IsolationMode.SHARED:
+            events.ISOLATION_WEAKENED.log(worker=self._services.worker)
 
     def end(self, signals: Signals) -> None:
         """Take no more messages and let what is in hand finish, within the grace period and until a signal insists."""

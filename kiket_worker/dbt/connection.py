@@ -1,6 +1,6 @@
 """How dbt reaches Postgres: the `DBT_*` variables, or the parts of `DATABASE_URL` where they are not set."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
@@ -51,6 +51,16 @@ class DbtConnection:
             password=settings.dbt_password.get_secret_value() if settings.dbt_password else parts.get("password", ""),
             libpq={variable: url[name] for name, variable in _LIBPQ_VARIABLES.items() if name in url},
         )
+
+    @property
+    def address(self) -> dict[str, str]:
+        """Where the database is, in libpq's words: for whoever connects to it without dbt."""
+        options = {name: self.libpq[variable] for name, variable in _LIBPQ_VARIABLES.items() if variable in self.libpq}
+        return {"host": self.host, "port": str(self.port), "dbname": self.database} | options
+
+    def logged_in_as(self, user: str, password: str) -> "DbtConnection":
+        """The same database, as somebody else."""
+        return replace(self, user=user, password=password)
 
     def environment(self, passfile: Path) -> dict[str, str]:
         """The variables that dbt's profile and libpq read. The password is not among them.

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.results import ModelResult
@@ -13,12 +13,49 @@ from kiket_worker.errors import KiketError
 
 @dataclass(frozen=True)
 class Tenant:
-    """The organisation that dbt builds for: what its models may rely on."""
+    """The organisation that dbt builds for: what its models may rely on, and as whom dbt connects.
+
+    Without a user, dbt connects as the one login that all organisations share.
+    """
+
+    target: ClassVar[str] = "organization"
 
     organization_id: int
     slug: str
     schema: str
     shared_schema: str
+    raw_schema: str = "public"
+    ledger_schema: str = "kiket_analytics"
+    user: str | None = None
+    password: str = field(default="", repr=False)
+
+    @property
+    def variables(self) -> dict[str, int | str]:
+        """The vars of the dbt project."""
+        return {
+            "organization_id": self.organization_id,
+            "organization_slug": self.slug,
+            "organization_schema": self.schema,
+            "shared_schema": self.shared_schema,
+            "raw_schema": self.raw_schema,
+            "ledger_schema": self.ledger_schema,
+        }
+
+
+@dataclass(frozen=True)
+class SharedModels:
+    """What dbt builds for all organisations at once: no organisation's names, and as whom dbt connects."""
+
+    target: ClassVar[str] = "shared"
+
+    schema: str
+    user: str | None = None
+    password: str = field(default="", repr=False)
+
+    @property
+    def variables(self) -> dict[str, int | str]:
+        """The vars of the dbt project."""
+        return {"shared_schema": self.schema}
 
 
 @dataclass(frozen=True)
@@ -52,7 +89,12 @@ class Engine(Protocol):
     name: str
 
     def run(
-        self, bundle: Bundle, tenant: Tenant, options: Options, on_model: OnModel, cancellation: "Cancellation"
+        self,
+        bundle: Bundle,
+        tenant: Tenant | SharedModels,
+        options: Options,
+        on_model: OnModel,
+        cancellation: "Cancellation",
     ) -> Outcome:
         """Build the tenant's models, telling `on_model` of each as it starts and ends.
 

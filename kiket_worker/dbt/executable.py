@@ -8,16 +8,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO
 
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.child import run_child
 from kiket_worker.dbt.connection import DbtConnection
-from kiket_worker.dbt.engine import Cancellation, OnModel, Options, Outcome, Tenant
+from kiket_worker.dbt.engine import Cancellation, OnModel, Options, Outcome, SharedModels, Tenant
 from kiket_worker.dbt.guard import CANNOT_EXECUTE
 from kiket_worker.dbt.results import (
     ModelResult,
+    check_schemas,
     error_of_event,
     is_interruption,
     model_of_event,
@@ -65,7 +67,12 @@ class ExecutableEngine:
         self._time_limit_seconds = time_limit_seconds
 
     def run(
-        self, bundle: Bundle, tenant: Tenant, options: Options, on_model: OnModel, cancellation: Cancellation
+        self,
+        bundle: Bundle,
+        tenant: Tenant | SharedModels,
+        options: Options,
+        on_model: OnModel,
+        cancellation: Cancellation,
     ) -> Outcome:
         """See `Engine.run`."""
         target, log = options.workdir / "target", options.workdir / "dbt.log"
@@ -83,14 +90,16 @@ class ExecutableEngine:
                     *(f"--select={item}" for item in options.selection),
                     *(f"--exclude={item}" for item in options.exclusion),
                 ]
-                self._invoke(invocation, command, options, on_model, cancellation, log)
+                invoke = partial(self._invoke, tenant=tenant, options=options, cancellation=cancellation, log=log)
+                invoke(invocation, command, on_model)
+                check_schemas(target / "manifest.json", tenant.schema, options.exclusion)
                 models = self._judge(invocation, target, options)
                 if options.docs:
                     # catalog.json is read from the database, so it comes after the models.
                     # A folder of its own, because dbt writes its run results again for the documentation.
                     documentation = options.workdir / "docs"
                     command = [command[0], "docs", "generate", *self._arguments(bundle, tenant, options, documentation)]
-                    self._invoke(docs := _Invocation(), command, options, _ignore, cancellation, log)
+                    invoke(docs := _Invocation(), command, _ignore)
                     if docs.exit_code != 0:
                         raise DbtFailed(f"dbt docs generate ended with code {docs.exit_code}: {docs.last_words()}")
             except BuildFailed as fault:
@@ -120,19 +129,14 @@ class ExecutableEngine:
             "KIKET_DBT_EXECUTABLE has to name one, as a path or on PATH"
         )
 
-    def _arguments(self, bundle: Bundle, tenant: Tenant, options: Options, target: Path) -> list[str]:
-        variables = {
-            "organization_id": tenant.organization_id,
-            "organization_slug": tenant.slug,
-            "organization_schema": tenant.schema,
-            "shared_schema": tenant.shared_schema,
-        }
+    def _arguments(self, bundle: Bundle, tenant: Tenant | SharedModels, options: Options, target: Path) -> list[str]:
         return [
             *("--project-dir", str(bundle.project_dir.absolute())),
             *("--profiles-dir", str(bundle.profiles_dir.absolute())),
             *("--target-path", str(target)),
             *("--log-path", str(options.workdir / "logs")),
-            *("--vars", json.dumps(variables)),
+            *("--target", tenant.target),
+            *("--vars", json.dumps(tenant.variables)),
             *("--log-format", "json"),
         ]
 
@@ -140,42 +144,29 @@ class ExecutableEngine:
         self,
         invocation: _Invocation,
         command: list[str],
-        options: Options,
         on_model: OnModel,
+        *,
+        tenant: Tenant | SharedModels,
+        options: Options,
         cancellation: Cancellation,
         log: Path,
     ) -> None:
+        connection = self._connection
+        if tenant.user is not None:
+            connection = connection.logged_in_as(tenant.user, tenant.password)
         passfile = options.workdir / "pgpass"
         if not passfile.exists():
-            self._connection.write_passfile(passfile)
+            connection.write_passfile(passfile)
         with log.open("ab") as file:
             invocation.exit_code = run_child(
                 command,
                 folder=options.workdir,
-                environment=self._environment(options, passfile),
+                environment=_environment(connection, options, passfile),
                 read=lambda pipe: _read(pipe, file, invocation, on_model, cancellation),
                 cancellation=cancellation,
             )
         if invocation.exit_code == CANNOT_EXECUTE:
             raise DbtExecutableMissing(f"the dbt executable {command[0]} cannot be run: {invocation.last_words()}")
-
-    def _environment(self, options: Options, passfile: Path) -> dict[str, str]:
-        """Only what dbt needs: no credentials, nothing of the worker's own settings."""
-        home = options.workdir / "home"
-        home.mkdir(exist_ok=True)
-        return self._connection.environment(passfile) | {
-            "PATH": os.environ.get("PATH", os.defpath),
-            "HOME": str(home),
-            "LANG": "C.UTF-8",
-            "TZ": "UTC",
-            "PYTHONUNBUFFERED": "1",
-            "DBT_APPLICATION_NAME": options.application_name,
-            "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-            # By variables and not by flags: a dbt that does not know one ignores it.
-            "DBT_USE_COLORS": "false",
-            "DBT_LOG_LEVEL_FILE": "none",
-            "DBT_PARTIAL_PARSE": "false",
-        }
 
     def _judge(self, invocation: _Invocation, target: Path, options: Options) -> tuple[ModelResult, ...]:
         """The results, if dbt says in every way that it succeeded. Raises the `BuildFailed` that says why not."""
@@ -202,6 +193,25 @@ class ExecutableEngine:
         if not models:
             raise SelectionEmpty(f"no model is selected by {' '.join(options.selection) or 'the whole project'}")
         return models
+
+
+def _environment(connection: DbtConnection, options: Options, passfile: Path) -> dict[str, str]:
+    """Only what dbt needs: no credentials, nothing of the worker's own settings."""
+    home = options.workdir / "home"
+    home.mkdir(exist_ok=True)
+    return connection.environment(passfile) | {
+        "PATH": os.environ.get("PATH", os.defpath),
+        "HOME": str(home),
+        "LANG": "C.UTF-8",
+        "TZ": "UTC",
+        "PYTHONUNBUFFERED": "1",
+        "DBT_APPLICATION_NAME": options.application_name,
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        # By variables and not by flags: a dbt that does not know one ignores it.
+        "DBT_USE_COLORS": "false",
+        "DBT_LOG_LEVEL_FILE": "none",
+        "DBT_PARTIAL_PARSE": "false",
+    }
 
 
 @contextmanager

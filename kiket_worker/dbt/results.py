@@ -1,12 +1,13 @@
 """What dbt says of its models: in its JSON log while it runs, and in `run_results.json` afterwards."""
 
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kiket_worker.errors import DbtNoResults
+from kiket_worker.errors import DbtNoResults, SchemaForbidden
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,10 @@ _INTERRUPTIONS = (
 )
 
 
+# What of a manifest's nodes becomes a relation in a schema.
+_BUILT = {"model", "seed", "snapshot", "test"}
+
+
 def is_interruption(message: str) -> bool:
     """Whether an error's words say that Postgres was away or refused for a moment."""
     return any(words in message for words in _INTERRUPTIONS)
@@ -75,6 +80,31 @@ def read_results(path: Path) -> tuple[ModelResult, ...]:
         raise DbtNoResults(
             f"dbt's {path.name} cannot be read ({fault!r}), so nothing is known of what it built"
         ) from None
+
+
+def check_schemas(manifest: Path, schema: str, exclusion: Sequence[str]) -> None:
+    """Raise `SchemaForbidden` if dbt was to build anything outside of a schema.
+
+    The project's own macro of this name stops dbt before its first statement; this says so by name, and looks again.
+    Nodes that are excluded by a tag are not built. A manifest that is not there belongs to a dbt that never got so far.
+
+    Format: https://schemas.getdbt.com/dbt/manifest/v12.json
+    """
+    tags = {item.removeprefix("tag:") for item in exclusion if item.startswith("tag:")}
+    try:
+        nodes = json.loads(manifest.read_bytes())["nodes"].values()
+        strange = [
+            f"{_text(node['unique_id'])} in {_text(node['schema'])}"
+            for node in nodes
+            if node["resource_type"] in _BUILT and node["schema"] != schema and not tags & set(node.get("tags", ()))
+        ]
+    except (OSError, *_UNREADABLE):
+        return
+    if strange:
+        raise SchemaForbidden(
+            f"only schema {schema} belongs to this run, and dbt would have built {'; '.join(sorted(strange)[:5])}: "
+            "take `schema` and `generate_schema_name` out of the models' configuration"
+        )
 
 
 def read_event(line: bytes) -> dict[str, Any] | None:

@@ -16,9 +16,11 @@ from pydantic import SecretStr
 
 from kiket_worker.artifacts.archive import faults
 from kiket_worker.artifacts.store import open_store
+from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dev import environment, postgres, sample
 from kiket_worker.dev.inspection import DictConnection, Refreshed, faults_of
 from kiket_worker.dev.report import OrganizationReport, Week, write_report
+from kiket_worker.dev.secrets import secrets_of
 from kiket_worker.ledger import organizations, runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.outbox import Waiting
@@ -30,7 +32,9 @@ from kiket_worker.refresh.services import open_services
 from kiket_worker.refresh.worker import RefreshWorker
 from kiket_worker.schedule.ticker import tick
 from kiket_worker.settings import Settings, settings_from
-from kiket_worker.tenants.schema import schema_name
+from kiket_worker.tenants.keys import TenantKeys
+from kiket_worker.tenants.login import Login, session
+from kiket_worker.tenants.schema import reader_name, schema_name
 
 DATABASE = "kiket_demo"
 PAUSED = "oneills-garage"
@@ -75,7 +79,8 @@ def run_demo(directory: Path, tell: Callable[[str], None]) -> DemoResult:
     `tell` hears what is going on. Raises `InvalidSetting` before anything is started, `DevServiceFailed`, and what the
     ledger raises.
     """
-    settings = _settings(directory)
+    _settings(directory)  # What is wrong with the environment is said before anything is made.
+    settings = _settings(directory, secrets_of(directory).tenant_keys)
     now = datetime.now(UTC)
     try:
         tell("starting Postgres")
@@ -83,18 +88,19 @@ def run_demo(directory: Path, tell: Callable[[str], None]) -> DemoResult:
         specs = sample.demo()
         tell(f"loading {len(specs)} organisations with {sum(spec.issues for spec in specs):,} issues")
         url = environment.load_platform(admin_url, DATABASE, specs, now=now)
-        settings = settings.model_copy(update={"database_url": SecretStr(url)})
-        with Database(url, max_connections=2 * settings.concurrency + 2) as database:
+        own = environment.set_up_roles(url, secrets_of(directory))
+        settings = settings.model_copy(update={"database_url": SecretStr(own)})
+        with Database(own, max_connections=2 * settings.concurrency + 2) as database:
             _prepare_schedule(database, now)
-            _record_earlier_usage(database, now)
-            return _refresh_and_check(settings, database, directory, tell)
+            _record_earlier_usage(url, now)
+            return _refresh_and_check(settings, database, url, directory, tell)
     finally:
         with _undisturbed():
             tell("stopping Postgres")
             postgres.stop(directory / "postgres")
 
 
-def _settings(directory: Path) -> Settings:
+def _settings(directory: Path, keys: str | None = None) -> Settings:
     return settings_from(
         {
             # Which server it is, the started one tells.
@@ -104,6 +110,9 @@ def _settings(directory: Path) -> Settings:
             # Given here, they are not taken from the environment: dbt must not reach a real database.
             **dict.fromkeys(["DBT_HOST", "DBT_PORT", "DBT_DATABASE", "DBT_USER", "DBT_PASSWORD"]),
             "DBT_SHARED_SCHEMA": "analytics_shared",
+            "KIKET_ISOLATION": "roles",
+            "KIKET_TENANT_KEYS": keys,
+            "KIKET_GATES_FILE": None,
         }
     )
 
@@ -130,15 +139,15 @@ def _prepare_schedule(database: Database, now: datetime) -> None:
         )
 
 
-def _record_earlier_usage(database: Database, now: datetime) -> None:
+def _record_earlier_usage(admin_url: str, now: datetime) -> None:
     """Without it, every organisation's usage mart would be empty at its first refresh, leak or no leak."""
     statement = (Path(__file__).parent / "sql" / "earlier_usage.sql").read_bytes()
-    with database.transaction() as connection:
+    with psycopg.connect(admin_url) as connection:
         connection.execute(statement, {"now": now})
 
 
 def _refresh_and_check(
-    settings: Settings, database: Database, directory: Path, tell: Callable[[str], None]
+    settings: Settings, database: Database, admin_url: str, directory: Path, tell: Callable[[str], None]
 ) -> DemoResult:
     broker = open_broker(settings)
     assert isinstance(broker, MemoryBroker)
@@ -165,14 +174,30 @@ def _refresh_and_check(
     if set(due) != expected:
         found.append(f"due were {sorted(due)}, and not {sorted(expected)}")
     store = open_store(settings.artifacts_url)
-    with psycopg.connect(settings.database_url.get_secret_value(), row_factory=dict_row) as connection:
+    reports = []
+    with psycopg.connect(admin_url, row_factory=dict_row) as raw:
         for organization in refreshed:
-            found += faults_of(organization, connection)
+            with _reader(settings, organization) as reader:
+                found += faults_of(organization, raw, reader)
+                reports.append(_report(organization, raw, reader))
             if organization.run and organization.run.artifacts_location:
                 run = organization.run
                 found += faults(store, f"{run.organization_slug}/{run.run_id}/{run.attempt}")
-        report = write_report(directory / "report.html", [_report(one, connection) for one in refreshed], found)
+    report = write_report(directory / "report.html", reports, found)
     return DemoResult(refreshed, found, report)
+
+
+@contextmanager
+def _reader(settings: Settings, organization: Refreshed) -> Iterator[DictConnection | None]:
+    """A session of the organisation's read-only twin; None where it was not refreshed, and has no schema."""
+    if organization.run is None or organization.run.status is not Status.SUCCEEDED:
+        yield None
+        return
+    keys, role = TenantKeys.from_settings(settings), reader_name(organization.slug)
+    with session(
+        DbtConnection.from_settings(settings).address, Login(role, keys.password(role, keys.current))
+    ) as reader:
+        yield reader
 
 
 @contextmanager
@@ -220,12 +245,12 @@ def _look(database: Database, slug: str, plan: str, run_id: RunId | None) -> Ref
     )
 
 
-def _report(organization: Refreshed, connection: DictConnection) -> OrganizationReport:
-    name = connection.execute("select name from public.organizations where slug = %s", [organization.slug]).fetchone()
+def _report(organization: Refreshed, raw: DictConnection, reader: DictConnection | None) -> OrganizationReport:
+    name = raw.execute("select name from public.organizations where slug = %s", [organization.slug]).fetchone()
     weeks = []
-    if organization.run and organization.run.status is Status.SUCCEEDED:
+    if reader:
         schema = schema_name(organization.slug)
-        weeks = connection.execute(
+        weeks = reader.execute(
             sql.SQL(
                 "select date_trunc('week', completed_on)::date as week, sum(issues_completed)::int as completed,"
                 " (sum(avg_cycle_days * issues_completed) / sum(issues_completed))::float as cycle_days"

@@ -5,12 +5,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from kiket_worker.dev import platform, postgres, rabbitmq, sample
 from kiket_worker.dev.sample import OrganizationSpec
+from kiket_worker.dev.secrets import LEDGER_ROLE, DevSecrets, secrets_of
 from kiket_worker.dev.service import DevServiceFailed
 from kiket_worker.errors import UsageError
 from kiket_worker.ledger.migrate import migrate
+from kiket_worker.tenants import roles
+from kiket_worker.tenants.gates import load_gates
 
 DATABASE = "kiket"
 SEED = 20260101
@@ -26,6 +30,7 @@ def up(directory: Path) -> dict[str, str]:
     rabbitmq_url = rabbitmq.start(directory / "rabbitmq")
     if not _is_loaded(admin_url):
         load_platform(admin_url, DATABASE, sample.demo(), now=datetime.now(UTC))
+    set_up_roles(_of_database(admin_url), secrets_of(directory))
     return _variables(directory, admin_url, rabbitmq_url)
 
 
@@ -65,6 +70,20 @@ def load_platform(admin_url: str, name: str, specs: tuple[OrganizationSpec, ...]
     return complete
 
 
+def set_up_roles(url: str, secrets: DevSecrets) -> str:
+    """Bring ledger and roles up to this release as the superuser of the URL; give the URL of the worker's own login.
+
+    Rights on the database itself do not come along when one is cloned, so this is done where it is to be used.
+    """
+    migrate(url)
+    roles.set_up(url, load_gates(None), shared_schema="analytics_shared")
+    with psycopg.connect(url) as connection:
+        connection.execute(
+            sql.SQL("alter role {} password {}").format(sql.Identifier(LEDGER_ROLE), secrets.ledger_password)
+        )
+    return _ledger_url(url, secrets)
+
+
 def _fill(url: str, specs: tuple[OrganizationSpec, ...], now: datetime) -> None:
     with psycopg.connect(url) as connection:
         platform.create_tables(connection)
@@ -84,8 +103,18 @@ def _is_loaded(admin_url: str) -> bool:
 
 
 def _variables(directory: Path, admin_url: str, rabbitmq_url: str) -> dict[str, str]:
+    secrets = secrets_of(directory)
     return {
-        "DATABASE_URL": admin_url.replace("/postgres?", f"/{DATABASE}?", 1),
+        "DATABASE_URL": _ledger_url(_of_database(admin_url), secrets),
         "RABBITMQ_URL": rabbitmq_url,
         "ARTIFACTS_URL": (directory / "artifacts").as_uri(),
+        "KIKET_TENANT_KEYS": secrets.tenant_keys,
     }
+
+
+def _of_database(admin_url: str) -> str:
+    return admin_url.replace("/postgres?", f"/{DATABASE}?", 1)
+
+
+def _ledger_url(superuser_url: str, secrets: DevSecrets) -> str:
+    return superuser_url.replace("//postgres@", f"//{LEDGER_ROLE}:{secrets.ledger_password}@", 1)

@@ -38,11 +38,15 @@ class Refreshed:
         return self.run.status if self.run else "not due"
 
 
-def faults_of(organization: Refreshed, connection: DictConnection) -> Iterator[str]:
-    """What is wrong with one organisation, as the ledger, the tenant's schema and the raw tables tell together."""
+def faults_of(organization: Refreshed, raw: DictConnection, reader: DictConnection | None) -> Iterator[str]:
+    """What is wrong with one organisation, as the ledger, the tenant's schema and the raw tables tell together.
+
+    `reader` is a session of the organisation's read-only twin: nobody with more rights selects from its relations, as a
+    view may call functions with the rights of whoever reads it.
+    """
     slug, run = organization.slug, organization.run
     schema = schema_name(slug)
-    relations = _relations(connection, schema)
+    relations = _relations(raw, schema)
     if run is None:
         if relations:
             yield f"{slug} was not due, but its schema has {', '.join(relations)}"
@@ -50,6 +54,7 @@ def faults_of(organization: Refreshed, connection: DictConnection) -> Iterator[s
     if run.status is not Status.SUCCEEDED:
         yield f"{slug}: the run is {run.status}: {run.error_message}"
         return
+    assert reader is not None
     if not organization.models or organization.usage_events != len(organization.models):
         yield f"{slug}: {organization.usage_events} usage events for {len(organization.models)} models"
     built = {model.model_id.rpartition(".")[2] for model in organization.models}
@@ -60,12 +65,12 @@ def faults_of(organization: Refreshed, connection: DictConnection) -> Iterator[s
         if not owned and relation not in _WITHOUT_OWNER:
             yield f"{slug}: nothing in {relation} tells whose rows it has"
         for column in owned:
-            strangers = _strangers(connection, run.organization_id, schema, relation, column)
+            strangers = _strangers(raw, reader, run.organization_id, schema, relation, column)
             if strangers:
                 yield f"{slug}: {relation} has {strangers} rows of another organisation"
-    if "fct_throughput" in relations and (difference := _missing_issues(connection, run.organization_id, schema)):
+    if "fct_throughput" in relations and (difference := _missing_issues(raw, reader, run.organization_id, schema)):
         yield f"{slug}: fct_throughput differs from the raw table by {difference} issues"
-    if "fct_usage_events" in relations and (quantity := _strange_usage(connection, run, schema)):
+    if "fct_usage_events" in relations and (quantity := _strange_usage(raw, reader, run, schema)):
         yield f"{slug}: fct_usage_events differs from the organisation's own usage by {quantity}"
 
 
@@ -93,37 +98,40 @@ def _relations(connection: DictConnection, schema: str) -> dict[str, list[str]]:
     return {row["relname"]: row["columns"] for row in rows}
 
 
-def _strangers(connection: DictConnection, organization_id: int, schema: str, relation: str, column: str) -> int:
-    raw = _OWNED_BY[column]
-    statement = sql.SQL(
-        "select count(*) as strangers from {relation} where {column} is not null"
-        " and {column} not in (select id from {raw} where {owner} = %s)"
-    ).format(
-        relation=sql.Identifier(schema, relation),
-        column=sql.Identifier(column),
-        raw=sql.Identifier("public", raw),
-        owner=sql.Identifier("id" if raw == "organizations" else "organization_id"),
+def _strangers(
+    raw: DictConnection, reader: DictConnection, organization_id: int, schema: str, relation: str, column: str
+) -> int:
+    counted = sql.SQL("select {column} as id, count(*) as rows from {relation} where {column} is not null group by 1")
+    rows = reader.execute(
+        counted.format(relation=sql.Identifier(schema, relation), column=sql.Identifier(column))
+    ).fetchall()
+    table = _OWNED_BY[column]
+    owned = sql.SQL("select id from {table} where {owner} = %s and id = any(%s)").format(
+        table=sql.Identifier("public", table),
+        owner=sql.Identifier("id" if table == "organizations" else "organization_id"),
     )
-    row = connection.execute(statement, [organization_id]).fetchone()
-    return row["strangers"] if row else 0
+    own = {row["id"] for row in raw.execute(owned, [organization_id, [row["id"] for row in rows]]).fetchall()}
+    return sum(row["rows"] for row in rows if row["id"] not in own)
 
 
-def _missing_issues(connection: DictConnection, organization_id: int, schema: str) -> int:
-    statement = sql.SQL(
-        "select (select count(*) from public.issues where organization_id = %s and status = 'done'"
-        " and issue_type <> 'epic' and completed_at is not null)"
-        " - (select coalesce(sum(issues_completed), 0) from {}) as difference"
-    ).format(sql.Identifier(schema, "fct_throughput"))
-    row = connection.execute(statement, [organization_id]).fetchone()
-    return int(row["difference"]) if row else 0
+def _missing_issues(raw: DictConnection, reader: DictConnection, organization_id: int, schema: str) -> int:
+    done = raw.execute(
+        "select count(*) as issues from public.issues where organization_id = %s and status = 'done'"
+        " and issue_type <> 'epic' and completed_at is not null",
+        [organization_id],
+    ).fetchone()
+    counted = sql.SQL("select coalesce(sum(issues_completed), 0) as issues from {}")
+    mart = reader.execute(counted.format(sql.Identifier(schema, "fct_throughput"))).fetchone()
+    return int(done["issues"] - mart["issues"]) if done and mart else 0
 
 
-def _strange_usage(connection: DictConnection, run: Run, schema: str) -> Decimal:
+def _strange_usage(raw: DictConnection, reader: DictConnection, run: Run, schema: str) -> Decimal:
     """How much more the mart has than the ledger had of this organisation when the attempt began."""
-    statement = sql.SQL(
-        "select (select coalesce(sum(total_quantity), 0) from {})"
-        " - (select coalesce(sum(quantity), 0) from kiket_analytics.usage_events"
-        " where organization_id = %s and recorded_at < %s) as difference"
-    ).format(sql.Identifier(schema, "fct_usage_events"))
-    row = connection.execute(statement, [run.organization_id, run.started_at]).fetchone()
-    return Decimal(row["difference"]) if row else Decimal()
+    summed = sql.SQL("select coalesce(sum(total_quantity), 0) as quantity from {}")
+    mart = reader.execute(summed.format(sql.Identifier(schema, "fct_usage_events"))).fetchone()
+    ledger = raw.execute(
+        "select coalesce(sum(quantity), 0) as quantity from kiket_analytics.usage_events"
+        " where organization_id = %s and recorded_at < %s",
+        [run.organization_id, run.started_at],
+    ).fetchone()
+    return Decimal(mart["quantity"] - ledger["quantity"]) if mart and ledger else Decimal()

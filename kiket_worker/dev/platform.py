@@ -12,6 +12,7 @@ from typing import Any
 from psycopg import Connection
 from psycopg.sql import SQL, Composable, Identifier
 
+from kiket_worker.dev.comments import CommentRow, comment_rows
 from kiket_worker.dev.issues import IssueRow, issue_rows
 from kiket_worker.dev.sample import (
     OrganizationRow,
@@ -46,6 +47,7 @@ TABLES = (
     Table("users", UserRow._fields, user_rows),
     Table("projects", ProjectRow._fields, project_rows),
     Table("issues", IssueRow._fields, issue_rows),
+    Table("comments", CommentRow._fields, comment_rows),
     Table("releases", ReleaseRow._fields, release_rows),
 )
 

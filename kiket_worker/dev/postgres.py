@@ -47,6 +47,12 @@ SETTINGS = {
     "log_timezone": "UTC",
 }
 
+# The superuser needs no password at its own socket; every other role does, so that a wrong one is refused as elsewhere.
+_HBA = """\
+local all postgres trust
+local all all scram-sha-256
+"""
+
 # The shortest limit of the systems in use (macOS); Linux takes 107 bytes.
 _LONGEST_SOCKET_PATH = 103
 _SOCKET_NAME = ".s.PGSQL.5432"
@@ -203,6 +209,8 @@ def _launch(directory: Path, sockets: Path, binaries: Path, user: pwd.struct_pas
         pid = _recorded_pid(lock)
         if pid is not None and psutil.pid_exists(pid) and pid not in {process.pid for process in _processes(directory)}:
             lock.unlink(missing_ok=True)
+    if (access := directory / "data" / "pg_hba.conf").exists():
+        access.write_text(_HBA, encoding="utf-8")
     options = f"-k {shlex.quote(str(sockets))}"
     command = ["pg_ctl", "start", "-w", "-D", str(directory / "data"), "-t", str(START_SECONDS)]
     result = _run([*command, "-l", str(directory / "postgres.log"), "-o", options], binaries, user)

@@ -45,7 +45,7 @@ def claim(
     worker: str,
     ttl_seconds: float,
     schema_name: Callable[[str], str],
-    end_sessions: Callable[[Connection, RunId], int],
+    end_sessions: Callable[[Connection, RunId, str], int],
 ) -> Claim | NotClaimed:
     """Take a run for a new attempt: a queued one, one that waited for a retry, or one whose lease has expired.
 
@@ -68,7 +68,7 @@ def claim(
             return NotClaimed(run.status)
         sessions_ended = None
         if not is_queued and _lease_has_expired(connection, run):
-            sessions_ended = end_sessions(connection, run.run_id)
+            sessions_ended = end_sessions(connection, run.run_id, schema)
         row = connection.execute(
             statement("acquire_lease"),
             {

@@ -30,9 +30,9 @@ _PASSING = (
 
 
 @cache
-def statement(name: str) -> bytes:
-    """The text of `sql/<name>.sql`."""
-    return files(__package__).joinpath("sql", f"{name}.sql").read_bytes()
+def statement(name: str, package: str = __package__) -> bytes:
+    """The text of `sql/<name>.sql` in a package, the ledger's unless told."""
+    return files(package).joinpath("sql", f"{name}.sql").read_bytes()
 
 
 def is_storable(text: str) -> bool:

@@ -37,3 +37,12 @@ def release_schema(database: Database, schema: str, epoch: int) -> None:
     """Give a schema's lease back."""
     with database.transaction() as connection:
         connection.execute(statement("release_lease"), {"schema_name": schema, "epoch": epoch})
+
+
+def holds(connection: Connection, schema: str, epoch: int) -> bool:
+    """Whether a lease is still that of an epoch; it stays so until the caller's transaction ends."""
+    row = connection.execute(
+        "select from kiket_analytics.leases where schema_name = %s and epoch = %s and worker is not null for update",
+        [schema, epoch],
+    ).fetchone()
+    return row is not None

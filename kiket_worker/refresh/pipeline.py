@@ -29,7 +29,6 @@ from kiket_worker.refresh.services import Services
 from kiket_worker.refresh.steps import archive_artifacts, archive_outcome, build, first_line, record_usage
 from kiket_worker.refresh.workdir import workdir
 from kiket_worker.tenants.schema import schema_name
-from kiket_worker.tenants.sessions import end_sessions
 
 _PATIENCE_SECONDS = 0.5
 
@@ -58,7 +57,7 @@ def _refresh(run_id: UUID, services: Services, cancellation: Cancellation) -> St
         worker=services.worker,
         ttl_seconds=services.lease_ttl_seconds,
         schema_name=schema_name,
-        end_sessions=end_sessions,
+        end_sessions=services.isolation.end_sessions,
     )
     if isinstance(claimed, NotClaimed):
         if obstacle := claimed.skipped_for:

@@ -11,11 +11,15 @@ from kiket_worker.dbt.bundle import Bundle, core_bundle
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Engine
 from kiket_worker.dbt.executable import ExecutableEngine
+from kiket_worker.errors import InvalidSetting
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.outbox import Waiting
 from kiket_worker.refresh.retries import RetryPolicy
 from kiket_worker.refresh.turns import Turns
-from kiket_worker.settings import Settings
+from kiket_worker.settings import IsolationMode, Settings
+from kiket_worker.tenants.isolation import Isolation, RoleIsolation, SharedRole
+from kiket_worker.tenants.keys import TenantKeys
+from kiket_worker.tenants.provisioning import Limits
 
 
 @dataclass(frozen=True)
@@ -28,7 +32,9 @@ class Services:
     store: Store
     publish: Callable[[Waiting], None]
     worker: str
+    isolation: Isolation
     shared_schema: str
+    shared_interval_hours: int
     lease_ttl_seconds: float
     retries: RetryPolicy
     random: Callable[[], float]
@@ -36,20 +42,36 @@ class Services:
 
 
 def open_services(settings: Settings, database: Database, publish: Callable[[Waiting], None]) -> Services:
-    """The parts as the settings name them."""
+    """The parts as the settings name them. Raises `InvalidSetting`, and `RolesNotSetUp`."""
+    connection = DbtConnection.from_settings(settings)
+    isolation = open_isolation(settings, connection)
+    isolation.check(database)
     return Services(
         database=database,
         bundle=core_bundle(),
         engine=ExecutableEngine(
-            settings.dbt_executable,
-            DbtConnection.from_settings(settings),
-            time_limit_seconds=settings.run_time_limit_seconds,
+            settings.dbt_executable, connection, time_limit_seconds=settings.run_time_limit_seconds
         ),
         store=open_store(settings.artifacts_url),
         publish=publish,
         worker=f"{socket.gethostname()}:{os.getpid()}",
+        isolation=isolation,
         shared_schema=settings.dbt_shared_schema,
+        shared_interval_hours=settings.shared_interval_hours,
         lease_ttl_seconds=settings.lease_ttl_seconds,
         retries=RetryPolicy(settings.max_attempts, settings.max_crashes, settings.retry_base_seconds),
         random=random.random,
     )
+
+
+def open_isolation(settings: Settings, connection: DbtConnection) -> Isolation:
+    """How organisations are kept apart, as the settings say. Raises `InvalidSetting`."""
+    limits = Limits.from_settings(settings)
+    if settings.isolation is IsolationMode.SHARED:
+        return SharedRole(limits)
+    if settings.dbt_user or settings.dbt_password:
+        raise InvalidSetting(
+            "DBT_USER and DBT_PASSWORD name one login for all organisations, and each has a role of its own: leave "
+            "them out, or set KIKET_ISOLATION=shared (docs/isolation.md says what that gives up)"
+        )
+    return RoleIsolation(TenantKeys.from_settings(settings), limits, connection.address)

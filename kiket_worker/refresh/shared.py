@@ -1,78 +1,168 @@
-"""The shared schema: built by the first refresh that finds it empty, under a lease of its own."""
+"""The shared refresh: models for all organisations, built once.
+
+It has a lease, a cadence, a bundle and a database role of its own. Whichever refresh finds the shared models due builds
+them before its organisation's; nobody waits for them but the first.
+"""
 
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
-from kiket_worker.dbt.engine import Cancellation, Options, Tenant
+from kiket_worker import __version__, events
+from kiket_worker.artifacts.archive import archive
+from kiket_worker.dbt.bundle import shared_bundle
+from kiket_worker.dbt.engine import Options, Outcome, SharedModels
 from kiket_worker.dbt.results import ModelResult
-from kiket_worker.errors import SharedModelsMissing
-from kiket_worker.ledger import leases
-from kiket_worker.ledger.claims import Claim
+from kiket_worker.errors import KiketError, LeaseLost, SharedModelsMissing
+from kiket_worker.ledger import leases, shared_refreshes
+from kiket_worker.ledger.runs import lock
 from kiket_worker.refresh import lease
-from kiket_worker.refresh.services import Services
+from kiket_worker.refresh.attempt import Attempt
 from kiket_worker.tenants.schema import has_relations
-
-SHARED_MODELS = "tag:shared"
+from kiket_worker.tenants.sessions import application_name
 
 _POLL_SECONDS = 0.5
 # How long a refresh waits for another worker to build them: longer than any such build takes.
 _PATIENCE_SECONDS = 600
+_RETRY_SECONDS = 600
 
 
-def ensure_shared_models(
-    services: Services,
-    claim: Claim,
-    tenant: Tenant,
-    options: Options,
-    cancellation: Cancellation,
-    end_sessions: Callable[[], None],
-) -> None:
-    """Build the shared models if they are not there; wait if another worker is at it.
+def ensure_shared_models(attempt: Attempt) -> None:
+    """Build the shared models if they are due. While others build them, go on with those of the last time.
 
-    `tenant` lends its names, which the project's macros ask for; the shared models do not depend on them.
-    `end_sessions` is called after a failure, before others may build: a killed dbt's statements would go on.
-    Raises the engine's failure, or `SharedModelsMissing` when another worker does not get it done.
+    Raises what kept them from being built where there are none at all, or `SharedModelsMissing`.
     """
+    services = attempt.services
     deadline = time.monotonic() + _PATIENCE_SECONDS
-    while not has_relations(services.database, services.shared_schema):
-        if cancellation.reason:
-            raise cancellation.reason
+    while _is_wanted(attempt):
+        if attempt.cancellation.reason:
+            raise attempt.cancellation.reason
+        with _lease(attempt) as epoch:
+            if epoch is not None:
+                # Whoever held the lease a moment ago may have built them since the look above.
+                if _is_wanted(attempt):
+                    _refresh(attempt, epoch)
+                return
+        if has_relations(services.database, services.shared_schema):
+            return
         if time.monotonic() > deadline:
             raise SharedModelsMissing(f"another worker did not build the shared schema {services.shared_schema}")
-        claimed_at, ttl_seconds = time.monotonic(), services.lease_ttl_seconds
-        epoch = leases.acquire_schema(
-            services.database, services.shared_schema, worker=services.worker, ttl_seconds=ttl_seconds
-        )
-        if epoch is None:
-            time.sleep(_POLL_SECONDS)
-            continue
-        held = replace(claim, schema_name=services.shared_schema, epoch=epoch)
-        try:
-            with lease.kept(services.database, held, cancellation, claimed_at=claimed_at, ttl_seconds=ttl_seconds):
-                # Whoever held the lease a moment ago may have built them since the look above.
-                if not has_relations(services.database, services.shared_schema):
-                    _build(services, tenant, options, cancellation, end_sessions)
-        finally:
-            leases.release_schema(services.database, services.shared_schema, epoch)
+        time.sleep(_POLL_SECONDS)
 
 
-def _build(
-    services: Services,
-    tenant: Tenant,
-    options: Options,
-    cancellation: Cancellation,
-    end_sessions: Callable[[], None],
-) -> None:
-    workdir = options.workdir / "shared"
-    workdir.mkdir()
-    shared = replace(options, workdir=workdir, selection=(SHARED_MODELS,), exclusion=(), docs=False)
-    outcome = services.engine.run(services.bundle, tenant, shared, _ignore, cancellation)
-    if outcome.failure:
-        end_sessions()
-        raise outcome.failure
+def _is_wanted(attempt: Attempt) -> bool:
+    services = attempt.services
     if not has_relations(services.database, services.shared_schema):
-        raise SharedModelsMissing(f"dbt built the shared models, and left the schema {services.shared_schema} empty")
+        return True
+    now = shared_refreshes.freshness(
+        services.database,
+        services.shared_schema,
+        bundle_digest=shared_bundle(services.bundle).digest,
+        interval_hours=services.shared_interval_hours,
+        retry_seconds=_RETRY_SECONDS,
+    )
+    return now.is_due and not now.tried_lately
+
+
+@contextmanager
+def _lease(attempt: Attempt) -> Iterator[int | None]:
+    """Hold the lease of the shared schema until the block ends, by its epoch; None where somebody else holds it."""
+    services, schema = attempt.services, attempt.services.shared_schema
+    claimed_at, ttl_seconds = time.monotonic(), services.lease_ttl_seconds
+    epoch = leases.acquire_schema(services.database, schema, worker=services.worker, ttl_seconds=ttl_seconds)
+    if epoch is None:
+        yield None
+        return
+    held = replace(attempt.claim, schema_name=schema, epoch=epoch)
+    try:
+        with lease.kept(services.database, held, attempt.cancellation, claimed_at=claimed_at, ttl_seconds=ttl_seconds):
+            yield epoch
+    finally:
+        leases.release_schema(services.database, schema, epoch)
+
+
+def _refresh(attempt: Attempt, epoch: int) -> None:
+    """Build, archive and write down how it went; a failure is raised only where there are no shared models."""
+    services, schema = attempt.services, attempt.services.shared_schema
+    began = time.monotonic()
+    bundle = shared_bundle(services.bundle)
+    refresh_id = shared_refreshes.begin(
+        services.database, schema, bundle_digest=bundle.digest, epoch=epoch, worker=services.worker
+    )
+    location: str | None = None
+    failure: KiketError | None = None
+    outcome = Outcome(())
+    try:
+        outcome = _build(attempt, epoch)
+        location = archive(
+            services.store,
+            # No organisation's: a slug does not begin with an underscore.
+            f"_shared/{refresh_id}/1",
+            outcome.files,
+            {
+                "refresh_id": str(refresh_id),
+                "schema": schema,
+                "attempt": 1,
+                "bundle_digest": bundle.digest,
+                "engine": services.engine.name,
+                "versions": {"kiket-worker": __version__} | outcome.versions,
+            },
+            scratch=attempt.workdir,
+        ).location
+        failure = outcome.failure
+        if not failure and not has_relations(services.database, schema):
+            failure = SharedModelsMissing(f"dbt built the shared models, and left the schema {schema} empty")
+    except KiketError as fault:
+        failure = outcome.failure or fault
+    shared_refreshes.end(services.database, refresh_id, failure, location)
+    duration_seconds = round(time.monotonic() - began, 3)
+    if failure is None:
+        events.SHARED_REFRESHED.log(
+            worker=services.worker,
+            duration_seconds=duration_seconds,
+            models=len(outcome.models),
+            artifacts=location,
+        )
+        return
+    if attempt.cancellation.reason or not has_relations(services.database, schema):
+        raise failure
+    events.SHARED_FAILED.log(
+        worker=services.worker,
+        duration_seconds=duration_seconds,
+        error_kind=failure.kind,
+        error=str(failure).partition("\n")[0],
+        artifacts=location,
+    )
+
+
+def _build(attempt: Attempt, epoch: int) -> Outcome:
+    services, schema, run_id = attempt.services, attempt.services.shared_schema, attempt.claim.run.run_id
+    folder = attempt.workdir / "shared"
+    folder.mkdir()
+    # A builder that was killed may have left its statements.
+    _end_sessions(attempt, epoch)
+    login = services.isolation.log_in_shared(services.database, schema, epoch)
+    outcome = services.engine.run(
+        shared_bundle(services.bundle).laid_out(folder / "project"),
+        SharedModels(schema, login.role, login.password) if login else SharedModels(schema),
+        Options(workdir=folder, application_name=application_name(run_id)),
+        _ignore,
+        attempt.cancellation,
+    )
+    if outcome.failure:
+        _end_sessions(attempt, epoch)
+    return outcome
+
+
+def _end_sessions(attempt: Attempt, epoch: int) -> None:
+    """End sessions that build the shared schema. Raises `LeaseLost`: those of a later builder have the same name."""
+    services, claim = attempt.services, attempt.claim
+    with services.database.transaction() as connection:
+        run = lock(connection, claim.run.run_id)
+        if run is None or run.lease_epoch != claim.epoch or not leases.holds(connection, services.shared_schema, epoch):
+            raise LeaseLost(f"the lease of {services.shared_schema}, or of {claim.schema_name}, was taken over")
+        services.isolation.end_sessions(connection, claim.run.run_id, services.shared_schema)
 
 
 def _ignore(_: ModelResult) -> None:

@@ -11,28 +11,33 @@ from kiket_worker.errors import LeaseLost
 from kiket_worker.ledger import attempts
 from kiket_worker.ledger.runs import RunModel, Status, lock
 from kiket_worker.refresh.attempt import Attempt
-from kiket_worker.refresh.shared import SHARED_MODELS, ensure_shared_models
-from kiket_worker.tenants.sessions import application_name, end_sessions
+from kiket_worker.refresh.limits import check_quota, kept_within
+from kiket_worker.refresh.shared import ensure_shared_models
+from kiket_worker.tenants.provisioning import Candidate
+from kiket_worker.tenants.sessions import application_name
+
+# Built by the shared refresh; an organisation's project has them for its models' references.
+SHARED_MODELS = "tag:shared"
 
 
 def build(attempt: Attempt) -> Status:
-    """running → built: dbt builds the organisation's schema."""
+    """running → built: dbt builds the organisation's schema, as the organisation's own role."""
     services, claim = attempt.services, attempt.claim
-    run = claim.run
-    tenant = Tenant(run.organization_id, run.organization_slug, claim.schema_name, services.shared_schema)
+    attempts.begin_models(services.database, claim)
+    ensure_shared_models(attempt)
+    tenant = log_in(attempt)
     options = Options(
         workdir=attempt.workdir,
-        application_name=application_name(run.run_id),
-        full_refresh=run.full_refresh,
-        docs=run.docs,
-        selection=tuple(run.selection or ()),
+        application_name=application_name(claim.run.run_id),
+        full_refresh=claim.run.full_refresh,
+        docs=claim.run.docs,
+        selection=tuple(claim.run.selection or ()),
         exclusion=(SHARED_MODELS,),
     )
-    attempts.begin_models(services.database, claim)
-    ensure_shared_models(services, claim, tenant, options, attempt.cancellation, lambda: _end_own_sessions(attempt))
-    attempt.outcome = services.engine.run(
-        services.bundle, tenant, options, lambda model: _record_model(attempt, model), attempt.cancellation
-    )
+    with kept_within(attempt):
+        attempt.outcome = services.engine.run(
+            services.bundle, tenant, options, lambda model: _record_model(attempt, model), attempt.cancellation
+        )
     if attempt.outcome.failure:
         _end_own_sessions(attempt)
     for model in attempt.outcome.models:  # The log told of them too, but only the results are dbt's last word.
@@ -40,9 +45,27 @@ def build(attempt: Attempt) -> Status:
         _log_model(attempt, model)
     if attempt.outcome.failure:
         raise attempt.outcome.failure
+    check_quota(attempt)
     attempts.mark_built(services.database, claim)
     attempt.log(events.RUN_BUILT, duration_seconds=attempt.elapsed_seconds(), models=len(attempt.outcome.models))
     return Status.BUILT
+
+
+def log_in(attempt: Attempt) -> Tenant:
+    """The organisation as dbt builds for it, its role provisioned and its session's identity checked."""
+    services, claim = attempt.services, attempt.claim
+    candidate = Candidate(claim.run.organization_id, claim.run.organization_slug)
+    login = services.isolation.log_in(services.database, candidate, claim.schema_name, claim.epoch)
+    return Tenant(
+        organization_id=candidate.organization_id,
+        slug=candidate.slug,
+        schema=claim.schema_name,
+        shared_schema=services.shared_schema,
+        raw_schema=services.isolation.raw_schema,
+        ledger_schema=services.isolation.ledger_schema,
+        user=login.role if login else None,
+        password=login.password if login else "",
+    )
 
 
 def archive_artifacts(attempt: Attempt) -> Status:
@@ -126,4 +149,4 @@ def _end_own_sessions(attempt: Attempt) -> None:
         run = lock(connection, claim.run.run_id)
         if run is None or run.lease_epoch != claim.epoch:
             raise LeaseLost(f"run {claim.run.run_id} was taken over from epoch {claim.epoch} of {claim.schema_name}")
-        end_sessions(connection, claim.run.run_id)
+        attempt.services.isolation.end_sessions(connection, claim.run.run_id, claim.schema_name)

@@ -1,4 +1,4 @@
-"""From a slug to the name of its schema, or a refusal."""
+"""From a slug to the names of its schema and roles, or a refusal."""
 
 import re
 from typing import NewType
@@ -9,6 +9,7 @@ from kiket_worker.ledger.database import Database, statement
 SchemaName = NewType("SchemaName", str)
 
 SCHEMA_PREFIX = "analytics_org_"
+READER_PREFIX = "analytics_ro_"
 SLUG_LIMIT = 49  # Postgres cuts identifiers at 63 bytes without an error, and the prefix takes 14 of them.
 _SLUG = re.compile(r"[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?")
 
@@ -22,6 +23,11 @@ def schema_name(slug: str) -> SchemaName:
             f"slug {slug!r} cannot be a schema name: it may have a-z and 0-9, with - and _ between them only"
         )
     return SchemaName(SCHEMA_PREFIX + slug.replace("-", "_"))
+
+
+def reader_name(slug: str) -> str:
+    """The read-only twin of the organisation's role. Raises `InvalidSlug` as `schema_name` does."""
+    return READER_PREFIX + schema_name(slug).removeprefix(SCHEMA_PREFIX)
 
 
 def has_relations(database: Database, schema: str) -> bool:

@@ -1,5 +1,9 @@
-"""The database sessions of a run, found by the name under which dbt connects, and ended from outside."""
+"""The database sessions of a run, ended from outside.
 
+They are found by the tenant's role, or by the run's name where one role is shared.
+"""
+
+from dataclasses import dataclass
 from uuid import UUID
 
 import psycopg
@@ -11,17 +15,44 @@ from kiket_worker.ledger.database import Connection
 _TERMINATION_MILLISECONDS = 5000
 
 
+@dataclass(frozen=True)
+class Overrun:
+    """A session that was ended because its statement took too long, or because it idled in a transaction."""
+
+    kind: str
+    seconds: float
+
+
 def application_name(run_id: UUID) -> str:
     """The `application_name` of every session that dbt opens for the run."""
     return f"kiket-run-{run_id}"
 
 
-def end_sessions(connection: Connection, run_id: UUID) -> int:
-    """End every session of the run and wait until they are gone; give how many there were.
+def end_tenant_sessions(connection: Connection, schema: str) -> int:
+    """End every session of a tenant's own role and wait until they are gone; give how many there were.
 
-    A killed dbt does not end its statement: Postgres goes on with it until it writes to the closed connection.
-    Raises `SessionsNotEnded`.
+    A killed dbt does not end its statement: Postgres goes on with it until it writes to the closed connection. The role
+    is the login's and cannot be changed by it, so no session hides. Raises `SessionsNotEnded`.
     """
+    row = connection.execute("select kiket_analytics.end_tenant_sessions(%s) as ended", [schema]).fetchone()
+    if row is None or row["ended"] < 0:
+        raise SessionsNotEnded(f"database sessions of role {schema} did not end; they may write to its schema still")
+    return int(row["ended"])
+
+
+def end_overrunning_sessions(
+    connection: Connection, schema: str, *, statement_seconds: float, idle_seconds: float
+) -> list[Overrun]:
+    """End the sessions of a tenant's role, and of its reader, that take longer than they may; give what was ended."""
+    rows = connection.execute(
+        "select overrun, seconds from kiket_analytics.end_overrunning_sessions(%s, %s, %s)",
+        [schema, statement_seconds, idle_seconds],
+    ).fetchall()
+    return [Overrun(row["overrun"], row["seconds"]) for row in rows]
+
+
+def end_named_sessions(connection: Connection, run_id: UUID) -> int:
+    """The same as `end_tenant_sessions` where one role is shared: by the run's name, which a model may have changed."""
     name = application_name(run_id)
     try:
         found = _look(connection, sql.SQL("pg_terminate_backend(pid, {})").format(_TERMINATION_MILLISECONDS), name)

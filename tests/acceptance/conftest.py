@@ -17,6 +17,7 @@ import pika
 import pytest
 
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS, QUEUE_SCHEDULED
+from tests.support.tenants import SECRETS
 
 COMMAND = Path(sys.executable).parent / "kiket-worker"
 
@@ -99,7 +100,8 @@ def installation(tmp_path: Path, sample_database: Any) -> Iterator[Installation]
     made = Installation(
         tmp_path,
         {
-            "DATABASE_URL": sample_database.url,
+            "DATABASE_URL": sample_database.with_roles(),
+            "KIKET_TENANT_KEYS": SECRETS.tenant_keys,
             "RABBITMQ_URL": "memory://",
             "ARTIFACTS_URL": (tmp_path / "artifacts").as_uri(),
         },
@@ -135,7 +137,7 @@ def quick_dbt(tmp_path: Path) -> Path:
 
             options = dict(zip(sys.argv, sys.argv[1:]))
             tenant = json.loads(options["--vars"])
-            is_shared = "--select=tag:shared" in sys.argv
+            is_shared = options["--target"] == "shared"
             schema = tenant["shared_schema"] if is_shared else tenant["organization_schema"]
             names = ["dim_dates"] if is_shared else ["stg_issues", "fct_throughput"]
             ids = [f"model.kiket_analytics.{name}" for name in names]
@@ -154,7 +156,6 @@ def quick_dbt(tmp_path: Path) -> Path:
                 host=os.environ["DBT_HOST"], port=os.environ["DBT_PORT"], dbname=os.environ["DBT_DATABASE"],
                 user=os.environ["DBT_USER"], application_name=os.environ["DBT_APPLICATION_NAME"],
             ) as connection:
-                connection.execute(f"create schema if not exists {schema}")
                 connection.execute(f"create table if not exists {schema}.built (at timestamptz)")
                 connection.execute(f"insert into {schema}.built values (now())")
             for model in ids:

@@ -10,9 +10,11 @@ from typing import Any
 
 import psutil
 import pytest
+from psycopg import sql
 
 from kiket_worker.dev import postgres
 from kiket_worker.dev.service import alive
+from kiket_worker.tenants.gates import Gate, Step
 
 
 @pytest.fixture
@@ -97,9 +99,9 @@ def test_the_demo_is_consistent_also_after_it_was_interrupted(
 def test_the_demo_finds_what_is_wrong(
     leaky_model: str, told: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Break the isolation on purpose: a model that does not filter by tenant must make the demo inconsistent."""
+    """Break the isolation on purpose: a model without a filter is none the worse for it, until the gates leak too."""
     from kiket_worker.dbt import bundle
-    from kiket_worker.dev import demo, sample
+    from kiket_worker.dev import demo, environment, sample
 
     project = tmp_path / "project"
     core = bundle.core_bundle().project_dir
@@ -116,11 +118,20 @@ def test_the_demo_finds_what_is_wrong(
     monkeypatch.setattr(sample, "demo", lambda: (*sample.tiny()[:1], *_paused_and_fresh()))
     said: list[str] = []
 
+    assert demo.run_demo(folder, said.append).faults == []
+
+    tight_gates = environment.load_gates(None)
+    monkeypatch.setattr(environment, "load_gates", lambda _: [LeakyGate(**vars(gate)) for gate in tight_gates])
     result = demo.run_demo(folder, said.append)
 
     assert any(fault.startswith(f"acme: {told}") for fault in result.faults), result.faults
     assert json.loads(json.dumps(result.document()))["consistent"] is False
     assert "Not consistent" in result.report.read_text()
+
+
+class LeakyGate(Gate):
+    def _condition(self, row: str, steps: tuple[Step, ...]) -> sql.Composed:
+        return sql.Composed([sql.SQL("true")])
 
 
 def _paused_and_fresh() -> tuple[Any, ...]:

@@ -44,13 +44,13 @@ def test_dev_services_run_from_up_to_down_and_env_only_tells_of_them(installatio
     assert f"dev env --directory {shlex.quote(str(folder))}" in up.out
     running = servers(folder)
     variables = installation.run("dev", "env", "--json", *where).document
-    assert set(variables) == {"DATABASE_URL", "RABBITMQ_URL", "ARTIFACTS_URL"}
+    assert set(variables) == {"DATABASE_URL", "RABBITMQ_URL", "ARTIFACTS_URL", "KIKET_TENANT_KEYS"}
     lines = installation.run("dev", "env", *where).out
     told = subprocess.run(["sh", "-c", f"{lines}\nenv"], capture_output=True, text=True, check=True).stdout
     assert {f"{name}={value}" for name, value in variables.items()} <= set(told.splitlines())
     pika.BlockingConnection(pika.URLParameters(variables["RABBITMQ_URL"])).close()
     with psycopg.connect(variables["DATABASE_URL"]) as connection:
-        connection.execute("create table public.note ()")
+        connection.execute("update kiket_analytics.analytics_settings set refresh_interval_hours = 77")
     listed = installation.run("settings", "list", "--json", **variables).document
     assert {row["enabled"] for row in listed} == {True}
 
@@ -59,7 +59,8 @@ def test_dev_services_run_from_up_to_down_and_env_only_tells_of_them(installatio
     # Sessions come and go; the servers are the same ones.
     assert running & servers(folder)
     with psycopg.connect(variables["DATABASE_URL"]) as connection:
-        connection.execute("drop table public.note")
+        kept = connection.execute("select distinct refresh_interval_hours from kiket_analytics.analytics_settings")
+        assert kept.fetchall() == [(77,)]
 
     assert installation.run("dev", "down", *where).code == 0
     assert servers(folder) == set()
@@ -74,8 +75,10 @@ def test_without_rabbitmq_nothing_is_started(folder: Path, monkeypatch: pytest.M
     assert list(folder.iterdir()) == []
 
 
-def test_urls_are_those_of_the_servers_that_start(service_folder: Path, postgres_url: str, rabbitmq_url: str) -> None:
-    assert postgres.url(service_folder / "postgres") == postgres_url
+def test_urls_are_those_of_the_servers_that_start(
+    service_folder: Path, process_folder: Path, postgres_url: str, rabbitmq_url: str
+) -> None:
+    assert postgres.url(process_folder) == postgres_url
     assert rabbitmq.url(service_folder / "rabbitmq") == rabbitmq_url
 
 

@@ -11,6 +11,7 @@ import pytest
 from kiket_worker.dev import rabbitmq
 from tests.faults.proxy import Proxy
 from tests.faults.site import Site
+from tests.support.tenants import SECRETS
 
 
 @pytest.fixture(scope="session")
@@ -48,7 +49,9 @@ def postgres_proxy(site: Site) -> Iterator[Proxy]:
 def proxied_database(site: Site, postgres_proxy: Proxy) -> dict[str, str]:
     """The variable that leads a process through `postgres_proxy`."""
     name = urlsplit(site.database_url).path
-    return {"DATABASE_URL": f"postgresql://postgres@127.0.0.1:{postgres_proxy.port}{name}"}
+    return {
+        "DATABASE_URL": f"postgresql://kiket_ledger:{SECRETS.ledger_password}@127.0.0.1:{postgres_proxy.port}{name}"
+    }
 
 
 @pytest.fixture

@@ -25,7 +25,10 @@ from psycopg.rows import DictRow, dict_row
 from kiket_worker.artifacts.archive import faults
 from kiket_worker.artifacts.store import open_store
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS, QUEUE_SCHEDULED
+from kiket_worker.dev import environment
 from tests.support.dbt_scripts import until
+from tests.support.refreshes import shared_models
+from tests.support.tenants import SECRETS
 
 COMMAND = Path(sys.executable).parent / "kiket-worker"
 LEASE_SECONDS = 2.0
@@ -57,8 +60,9 @@ begin
     perform pg_advisory_xact_lock_shared(8, hashtext(tg_argv[0]));
     return new;
 end $$;
-create schema analytics_shared;
-create table analytics_shared.dim_dates (date_day date);
+grant usage on schema public, kiket_analytics to analytics_tenants;
+grant select, insert, update on public.writers to analytics_tenants;
+grant select on kiket_analytics.leases to analytics_tenants;
 update kiket_analytics.analytics_settings set last_run_at = now();
 """
 
@@ -95,7 +99,6 @@ def write():
             os.kill(int(guard.rpartition(")")[2].split()[1]), signal.SIGKILL)
             signal.pause()
         connection.execute("select pg_advisory_lock_shared(8, hashtext('dbt'))")
-        connection.execute("create schema if not exists " + schema)
         connection.execute("create table if not exists " + schema + ".built (number bigint)")
         connection.execute("insert into " + schema + ".built values (%s)", [number])
         connection.execute("update public.writers set ended = clock_timestamp() where number = %s", [number])
@@ -172,7 +175,8 @@ class Site:
             database_url,
             rabbitmq_url,
             {
-                "DATABASE_URL": database_url,
+                "DATABASE_URL": environment.set_up_roles(database_url, SECRETS),
+                "KIKET_TENANT_KEYS": SECRETS.tenant_keys,
                 "RABBITMQ_URL": rabbitmq_url,
                 "ARTIFACTS_URL": (folder / "artifacts").as_uri(),
                 # Named, so that dbt goes past a proxy of the worker's.
@@ -189,6 +193,7 @@ class Site:
         (folder / "tmp").mkdir()
         (folder / "dbt").write_text(f"#!{sys.executable} -I\n{textwrap.dedent(_DBT)}")
         (folder / "dbt").chmod(0o755)
+        made.execute(shared_models())
         made.execute(_AUDIT)
         for number, (gate, when) in enumerate(GATES.items()):
             name = gate.replace("'", "''")

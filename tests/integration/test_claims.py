@@ -28,7 +28,7 @@ class Ending:
 
     asked: list[tuple[RunId, str, str | None]] = field(default_factory=list)
 
-    def __call__(self, connection: Connection, run_id: RunId) -> int:
+    def __call__(self, connection: Connection, run_id: RunId, schema: str) -> int:
         row = connection.execute(
             "select runs.lease_epoch, leases.epoch, leases.worker from kiket_analytics.runs"
             " join kiket_analytics.leases using (run_id) where run_id = %s",
@@ -36,11 +36,12 @@ class Ending:
         ).fetchone()
         assert row is not None
         assert row["lease_epoch"] == row["epoch"]
+        assert schema.startswith("analytics_org_")
         self.asked.append((run_id, row["epoch"], row["worker"]))
         return 2
 
 
-def never(_: Connection, run_id: RunId) -> int:
+def never(_: Connection, run_id: RunId, _schema: str) -> int:
     raise AssertionError(f"the sessions of run {run_id} were to be ended")
 
 
@@ -48,7 +49,7 @@ def claim(
     ledger: Database,
     run_id: UUID,
     worker: str = "worker-1",
-    end_sessions: Callable[[Connection, RunId], int] = never,
+    end_sessions: Callable[[Connection, RunId, str], int] = never,
 ) -> Claim | NotClaimed:
     return claims.claim(
         ledger, run_id, worker=worker, ttl_seconds=60, schema_name=schema_name, end_sessions=end_sessions
@@ -336,7 +337,7 @@ def test_nothing_is_taken_over_while_older_sessions_go_on(ledger: Database, samp
     expire(sample_database)
     before = everything(sample_database)
 
-    def refuse(_: Connection, run_id: RunId) -> int:
+    def refuse(_: Connection, run_id: RunId, _schema: str) -> int:
         raise SessionsNotEnded(f"sessions of {run_id} go on")
 
     with pytest.raises(SessionsNotEnded):
@@ -348,7 +349,7 @@ def test_a_lease_that_took_long_to_get_lasts_its_whole_time(ledger: Database, sa
     old = take(ledger)
     expire(sample_database)
 
-    def slowly(connection: Connection, _: RunId) -> int:
+    def slowly(connection: Connection, *_: object) -> int:
         connection.execute("select pg_sleep(1.5)")
         return 0
 

@@ -254,6 +254,8 @@ build("a")
         "organization_slug": "acme",
         "organization_schema": "analytics_org_acme",
         "shared_schema": "analytics_shared",
+        "raw_schema": "public",
+        "ledger_schema": "kiket_analytics",
     }
 
 
@@ -384,7 +386,7 @@ class Real:
 
 @pytest.fixture
 def real(rig: Rig, sample_database: Database) -> Iterator[Real]:
-    """Connects as a role of its own, which Postgres would ask for its password if the tests' server asked anybody."""
+    """Connects as a role of its own, which Postgres asks for its password."""
     parts = conninfo_to_dict(sample_database.url)
     role = f"dbt_{parts['dbname']}"
     rig.connection = DbtConnection(str(parts["host"]), 5432, str(parts["dbname"]), role, PASSWORD)
@@ -410,7 +412,8 @@ def test_dbt_builds_an_organisation_and_documents_it(real: Real) -> None:
     documents = {name: json.loads(path.read_bytes()) for name, path in outcome.files.items() if name != "dbt.log"}
     assert set(documents) == {"manifest.json", "run_results.json", "catalog.json"}
     assert documents["run_results.json"]["args"]["which"] == "run"
-    assert len(documents["run_results.json"]["results"]) == 12
+    # The check of the schemas, which dbt runs before the models, has a result too.
+    assert len(documents["run_results.json"]["results"]) == 12 + 1
     assert {entry["metadata"]["schema"] for entry in documents["catalog.json"]["nodes"].values()} == {
         "analytics_org_acme"
     }

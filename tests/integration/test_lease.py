@@ -16,7 +16,7 @@ from kiket_worker.ledger.claims import Claim
 from kiket_worker.ledger.database import Connection, Database
 from kiket_worker.refresh.lease import kept
 from kiket_worker.tenants.schema import schema_name
-from kiket_worker.tenants.sessions import SessionsNotEnded, application_name, end_sessions
+from kiket_worker.tenants.sessions import SessionsNotEnded, application_name, end_named_sessions
 from tests.support.dbt_scripts import until
 from tests.support.refreshes import Refreshes
 
@@ -57,7 +57,7 @@ def claim(refreshes: Refreshes) -> Claim:
         worker="here",
         ttl_seconds=1,
         schema_name=schema_name,
-        end_sessions=end_sessions,
+        end_sessions=lambda connection, run_id, _: end_named_sessions(connection, run_id),
     )
     assert isinstance(claimed, Claim)
     return claimed
@@ -199,18 +199,20 @@ def test_every_session_of_a_run_is_ended_and_no_other(refreshes: Refreshes, clai
     own = [connect(refreshes, name), connect(refreshes, name)]
     other = connect(refreshes, f"{name}0")
     with refreshes.ledger.transaction() as connection:
-        assert end_sessions(connection, claim.run.run_id) == 2
-        assert end_sessions(connection, claim.run.run_id) == 0
+        assert end_named_sessions(connection, claim.run.run_id) == 2
+        assert end_named_sessions(connection, claim.run.run_id) == 0
     assert [lives(session) for session in [*own, other]] == [False, False, True]
     other.close()
 
 
 def test_sessions_that_may_not_be_ended_are_told_with_the_remedy(refreshes: Refreshes, claim: Claim) -> None:
-    refreshes.execute(f"create role weak_{claim.run.run_id.hex} login")
-    weak = connect(refreshes, "weak", user=f"weak_{claim.run.run_id.hex}", row_factory=psycopg.rows.dict_row)
+    refreshes.execute(f"create role weak_{claim.run.run_id.hex} login password 'weak'")
+    weak = connect(
+        refreshes, "weak", user=f"weak_{claim.run.run_id.hex}", password="weak", row_factory=psycopg.rows.dict_row
+    )
     with connect(refreshes, application_name(claim.run.run_id)) as session:
         with pytest.raises(SessionsNotEnded, match="pg_signal_backend"):
-            end_sessions(weak, claim.run.run_id)
+            end_named_sessions(weak, claim.run.run_id)
         assert lives(session)
     weak.close()
     refreshes.execute(f"drop role weak_{claim.run.run_id.hex}")

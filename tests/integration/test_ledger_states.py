@@ -168,7 +168,7 @@ class LedgerStates(RuleBasedStateMachine):
     def claim_one(self, run_id: UUID, worker: str) -> tuple[Claim | NotClaimed, int]:
         ended_sessions = 0
 
-        def end_sessions(connection: Connection, of: RunId) -> int:
+        def end_sessions(connection: Connection, of: RunId, schema: str) -> int:
             nonlocal ended_sessions
             assert of == run_id
             ended_sessions += 1

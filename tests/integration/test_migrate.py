@@ -21,7 +21,7 @@ from kiket_worker.ledger.migrate import migrate
 
 PACKAGE = Path(kiket_worker.__file__).parent
 MIGRATIONS = sorted(path.stem for path in (PACKAGE / "ledger" / "migrations").glob("*.sql"))
-STATEMENTS = sorted((PACKAGE / "ledger" / "sql").glob("*.sql"))
+STATEMENTS = sorted(path for part in ("ledger", "tenants") for path in (PACKAGE / part / "sql").glob("*.sql"))
 
 OBJECTS = (
     "select relname as name from pg_class where relnamespace = 'public'::regnamespace"
@@ -125,8 +125,8 @@ def test_a_password_may_hold_what_a_url_elsewhere_may_not(empty_database: Any, p
 def weak_url(empty_database: Any) -> Iterator[str]:
     """The URL of a login that may connect, and nothing else."""
     name = f"weak_{uuid4().hex[:8]}"
-    empty_database.execute(f"create role {name} login")
-    yield empty_database.url.replace("postgresql://postgres@", f"postgresql://{name}@")
+    empty_database.execute(f"create role {name} login password 'weak'")
+    yield empty_database.url.replace("postgresql://postgres@", f"postgresql://{name}:weak@")
     empty_database.execute(f"drop role {name}")
 
 
@@ -147,5 +147,5 @@ def test_a_postgres_that_may_only_be_read_counts_as_one_that_will_come_back(data
 def test_every_statement_of_the_ledger_is_used_and_explained() -> None:
     sources = "".join(source.read_text() for source in PACKAGE.rglob("*.py"))
     assert STATEMENTS
-    assert [path.stem for path in STATEMENTS if f'statement("{path.stem}")' not in sources] == []
+    assert [path.stem for path in STATEMENTS if f'statement("{path.stem}"' not in sources] == []
     assert [path.stem for path in STATEMENTS if not path.read_text().startswith("-- ")] == []

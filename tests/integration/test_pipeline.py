@@ -19,7 +19,7 @@ from kiket_worker.ledger.runs import Status
 from kiket_worker.refresh.pipeline import STEPS, refresh
 from kiket_worker.tenants.sessions import application_name
 from tests.support.dbt_scripts import processes_of, until
-from tests.support.refreshes import Refreshes
+from tests.support.refreshes import Refreshes, shared_models
 
 GOOD = "build('a', 'b')"
 WAITING = "start('a')\ntell('started')\nwait_for('go')\nbuild('a', 'b')"
@@ -412,7 +412,7 @@ def test_shared_models_that_were_built_meanwhile_are_not_built_again(
 
     def late(database: Database, schema: str, *, worker: str, ttl_seconds: float) -> int | None:
         """As if another worker had built them and given the lease back just before."""
-        fresh.execute("create schema analytics_shared; create table analytics_shared.dim_dates (date_day date)")
+        fresh.execute(shared_models())
         return acquire(database, schema, worker=worker, ttl_seconds=ttl_seconds)
 
     monkeypatch.setattr(leases, "acquire_schema", late)

@@ -135,7 +135,7 @@ def crash(refreshes: Refreshes, run_id: UUID, worker: str = "crashing") -> Claim
         worker=worker,
         ttl_seconds=60,
         schema_name=schema_name,
-        end_sessions=lambda connection, run: 0,
+        end_sessions=lambda *_: 0,
     )
     assert isinstance(claimed, Claim)
     refreshes.execute(

@@ -29,7 +29,7 @@ def contents(tmp_path_factory: pytest.TempPathFactory) -> set[str]:
     tree = tmp_path_factory.mktemp("tree")
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, tree)
-    for name in ("kiket_worker", PROJECT):
+    for name in ("kiket_worker", PROJECT, "deploy/sql"):
         shutil.copytree(ROOT / name, tree / name)
     for name in (*LEFTOVERS, MODEL):
         path = tree / PROJECT / name
@@ -46,6 +46,7 @@ def test_the_wheel_has_the_package_with_everything_that_it_reads(contents: set[s
     assert {str(path.relative_to(ROOT)) for path in files} - contents == set()
     assert "kiket_worker/dbt/guard.py" in contents
     assert any(name.startswith("kiket_worker/ledger/migrations/") for name in contents)
+    assert "kiket_worker/deploy/sql/roles.sql" in contents
 
 
 def test_the_wheel_has_the_dbt_project_where_the_package_looks_for_it(contents: set[str]) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 here = Path({folder!r})
 arguments = sys.argv[1:]
 target = Path(arguments[arguments.index("--target-path") + 1])
-is_shared = "--select=tag:shared" in arguments
+is_shared = arguments[arguments.index("--target") + 1] == "shared"
 
 
 def say(name, level="info", msg="", **data):

@@ -15,7 +15,7 @@ from psycopg.conninfo import conninfo_to_dict
 from kiket_worker.artifacts.archive import faults
 from kiket_worker.artifacts.directory import DirectoryStore
 from kiket_worker.artifacts.store import Store
-from kiket_worker.dbt.bundle import core_bundle
+from kiket_worker.dbt.bundle import core_bundle, shared_bundle
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Cancellation
 from kiket_worker.dbt.executable import ExecutableEngine
@@ -27,6 +27,8 @@ from kiket_worker.refresh.pipeline import refresh
 from kiket_worker.refresh.retries import RetryPolicy
 from kiket_worker.refresh.services import Services
 from kiket_worker.telemetry import set_up_logs
+from kiket_worker.tenants.isolation import Isolation, SharedRole
+from kiket_worker.tenants.provisioning import Limits
 from tests.support.dbt_scripts import dbt_script, until
 
 # Every status that a run has had, in order, whoever wrote it and whatever was read in between.
@@ -40,7 +42,19 @@ end $$;
 create trigger audit after insert or update of status on kiket_analytics.runs
     for each row execute function public.audit();
 """
-_SHARED = "create schema analytics_shared; create table analytics_shared.dim_dates (date_day date)"
+_SHARED = """
+create schema if not exists analytics_shared;
+create table analytics_shared.dim_dates (date_day date);
+insert into kiket_analytics.shared_refreshes (schema_name, bundle_digest, lease_epoch, worker, outcome, finished_at)
+values ('analytics_shared', '%s', 1, 'test', 'succeeded', now());
+"""
+# Wide enough that nothing of a test meets one.
+LIMITS = Limits(connections=8, statement_seconds=900, idle_seconds=60, temp_megabytes=1024, quota_megabytes=1024)
+
+
+def shared_models() -> str:
+    """Statements that make the shared models as if they had just been built."""
+    return _SHARED % shared_bundle(core_bundle()).digest
 
 
 @dataclass
@@ -74,7 +88,7 @@ class Refreshes:
         made = cls(url, ledger, folder)
         made.execute(_AUDIT)
         if shared:
-            made.execute(_SHARED)
+            made.execute(shared_models())
         set_up_logs(made.log)
         return made
 
@@ -91,6 +105,7 @@ class Refreshes:
         lease_ttl_seconds: float = 30,
         time_limit_seconds: float = 60,
         worker: str = "here",
+        isolation: Isolation | None = None,
     ) -> Services:
         parts = conninfo_to_dict(self.url)
         connection = DbtConnection(str(parts["host"]), 5432, str(parts["dbname"]), str(parts["user"]), "hush-hush")
@@ -102,7 +117,9 @@ class Refreshes:
             store=store or self.store,
             publish=self.published.append,
             worker=worker,
+            isolation=isolation or SharedRole(LIMITS),
             shared_schema="analytics_shared",
+            shared_interval_hours=24,
             lease_ttl_seconds=lease_ttl_seconds,
             retries=RetryPolicy(attempts=3, crashes=2, base_seconds=0.01),
             random=lambda: 1.0,

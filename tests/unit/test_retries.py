@@ -77,6 +77,7 @@ def test_the_faults_that_pass_are_these_and_no_others() -> None:
     assert {kind.__name__ for kind in KINDS if kind.retryable} == {
         *("ServiceUnreachable", "PostgresUnreachable", "RabbitmqUnreachable", "ArtifactsUnreachable"),
         *("DatabaseInterrupted", "DbtKilled", "SessionsNotEnded", "DeadLettersBusy"),
+        *("TenantBusy", "TenantLoginFailed"),
     }
 
 

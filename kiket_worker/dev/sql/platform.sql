@@ -60,8 +60,18 @@ create table public.releases (
     created_at timestamptz not null
 );
 
+-- Whose a comment is, only its issue tells.
+create table public.comments (
+    id bigint primary key,
+    issue_id bigint not null references public.issues (id),
+    author_id bigint not null references public.users (id),
+    body text not null,
+    created_at timestamptz not null
+);
+
 create index users_by_organization on public.users (organization_id);
 create index projects_by_organization on public.projects (organization_id);
 create index issues_by_organization on public.issues (organization_id, completed_at);
 create index issues_by_parent on public.issues (parent_id);
+create index comments_by_issue on public.comments (issue_id);
 create index releases_by_organization on public.releases (organization_id);

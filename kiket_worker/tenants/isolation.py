@@ -1,0 +1,160 @@
+"""Who keeps organisations apart; the pipeline does not know which.
+
+The database, by a role for each (`RoleIsolation`), or only the models' own filters, where the installation cannot
+create roles (`SharedRole`).
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from kiket_worker import events
+from kiket_worker.errors import TenantLoginFailed, TenantNotIsolated
+from kiket_worker.ledger.database import Connection, Database, statement
+from kiket_worker.ledger.runs import RunId
+from kiket_worker.settings import IsolationMode
+from kiket_worker.tenants import roles
+from kiket_worker.tenants.gates import GATES_SCHEMA
+from kiket_worker.tenants.keys import TenantKeys
+from kiket_worker.tenants.login import Login, check_identity, session
+from kiket_worker.tenants.provisioning import Candidate, Limits, Provisioner
+from kiket_worker.tenants.sessions import (
+    Overrun,
+    end_named_sessions,
+    end_overrunning_sessions,
+    end_tenant_sessions,
+)
+
+# Longer than the time-outs that a tenant's role is set to: those end a statement with a better message.
+_PATIENCE_SECONDS = 5
+
+
+class Isolation(Protocol):
+    """What a refresh needs to know of roles. `raw_schema` and `ledger_schema` are where models find the raw tables."""
+
+    mode: IsolationMode
+    raw_schema: str
+    ledger_schema: str
+    limits: Limits
+
+    def check(self, database: Database) -> None:
+        """Raise what keeps a worker from beginning at all."""
+        ...
+
+    def log_in(self, database: Database, candidate: Candidate, schema: str, epoch: int) -> Login | None:
+        """As whom dbt connects for an organisation whose lease the caller holds; None: as the shared login."""
+        ...
+
+    def log_in_shared(self, database: Database, schema: str, epoch: int) -> Login | None:
+        """As whom dbt builds the shared schema, whose lease the caller holds; None: as the shared login."""
+        ...
+
+    def end_sessions(self, connection: Connection, run_id: RunId, schema: str) -> int:
+        """End every session that writes the schema and wait until they are gone; give how many there were."""
+        ...
+
+    def end_overruns(self, connection: Connection, schema: str) -> list[Overrun]:
+        """End the schema's sessions that take longer than they may."""
+        ...
+
+
+class RoleIsolation:
+    """A database role for each organisation, provisioned at its first refresh and mended when it has drifted."""
+
+    mode = IsolationMode.ROLES
+    raw_schema = ledger_schema = GATES_SCHEMA
+
+    def __init__(self, keys: TenantKeys, limits: Limits, address: Mapping[str, str]) -> None:
+        self.limits = limits
+        self._keys = keys
+        self._address = address
+        self._provisioner = Provisioner(keys, limits)
+
+    def check(self, database: Database) -> None:
+        """Raise `RolesNotSetUp` where `migrate --roles` is missing."""
+        roles.check(database)
+
+    def log_in(self, database: Database, candidate: Candidate, schema: str, epoch: int) -> Login:
+        """The organisation's own role. Raises `TenantLoginFailed` and `TenantNotIsolated`, after one try to mend it."""
+        with database.transaction() as connection:
+            drift = self._provisioner.drift(connection, candidate)
+        if drift:
+            self._provision(database, candidate, drift, epoch)
+        login = Login(schema, self._keys.password(schema, self._keys.current))
+        try:
+            self._check(login, candidate.organization_id)
+        except (TenantLoginFailed, TenantNotIsolated):
+            # A password that the tenant has changed cannot be seen from outside, nor sessions that use up its limit.
+            with database.transaction() as connection:
+                end_tenant_sessions(connection, schema)
+            self._provision(database, candidate, ("login",), epoch)
+            self._check(login, candidate.organization_id)
+        return login
+
+    def log_in_shared(self, database: Database, schema: str, epoch: int) -> Login:
+        """The role of the shared schema. Raises `TenantLoginFailed` and `TenantNotIsolated`."""
+        with database.transaction() as connection:
+            self._provisioner.provision_shared(connection, epoch=epoch)
+        login = Login(schema, self._keys.password(schema, self._keys.current))
+        self._check(login, None)
+        return login
+
+    def end_sessions(self, connection: Connection, run_id: RunId, schema: str) -> int:  # of the protocol
+        """By the role, which no session can change. Raises `SessionsNotEnded`."""
+        return end_tenant_sessions(connection, schema)
+
+    def end_overruns(self, connection: Connection, schema: str) -> list[Overrun]:
+        """By the role, from outside."""
+        return end_overrunning_sessions(
+            connection,
+            schema,
+            statement_seconds=self.limits.statement_seconds + _PATIENCE_SECONDS,
+            idle_seconds=self.limits.idle_seconds + _PATIENCE_SECONDS,
+        )
+
+    def _provision(self, database: Database, candidate: Candidate, drift: tuple[str, ...], epoch: int) -> None:
+        with database.transaction() as connection:
+            self._provisioner.provision(connection, candidate, epoch=epoch)
+        events.TENANT_PROVISIONED.log(organization=candidate.slug, drift=list(drift))
+
+    def _check(self, login: Login, organization_id: int | None) -> None:
+        with session(self._address, login) as connection:
+            check_identity(connection, login.role, organization_id)
+
+
+class SharedRole:
+    """One database role for all organisations, where none can be created. The database does not keep them apart."""
+
+    mode = IsolationMode.SHARED
+    raw_schema = "public"
+    ledger_schema = "kiket_analytics"
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
+
+    def check(self, database: Database) -> None:
+        """Nothing is needed beside the ledger."""
+
+    def log_in(self, database: Database, candidate: Candidate, schema: str, epoch: int) -> None:
+        """The shared login; dbt creates the schema as it."""
+
+    def log_in_shared(self, database: Database, schema: str, epoch: int) -> None:
+        """The shared login; dbt creates the schema as it."""
+
+    def end_sessions(self, connection: Connection, run_id: RunId, schema: str) -> int:  # of the protocol
+        """By the run's name, which a model may have changed. Raises `SessionsNotEnded`."""
+        return end_named_sessions(connection, run_id)
+
+    def end_overruns(self, connection: Connection, schema: str) -> list[Overrun]:  # of the protocol
+        """None: whose sessions they are, only names tell. The run's time limit bounds them."""
+        return []
+
+
+def size_bytes(connection: Connection, schema: str, *, patience_seconds: float) -> int:
+    """How much room a tenant's committed relations take, in the caller's transaction.
+
+    A relation that stays locked for longer than the caller has patience raises psycopg's `LockNotAvailable`.
+    """
+    connection.execute("select set_config('lock_timeout', %s, true)", [str(max(1, round(1000 * patience_seconds)))])
+    row = connection.execute(statement("size_of_tenant", __package__), {"schema_name": schema}).fetchone()
+    assert row is not None
+    return int(row["bytes"])

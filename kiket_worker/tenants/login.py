@@ -1,0 +1,74 @@
+"""Logging in as a tenant, and making sure that the session is that tenant's and nothing more."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg.conninfo import make_conninfo
+from psycopg.rows import dict_row
+
+from kiket_worker.errors import TenantLoginFailed, TenantNotIsolated
+from kiket_worker.ledger.database import Connection, statement
+
+_CONNECT_TIMEOUT_SECONDS = 10
+
+
+@dataclass(frozen=True)
+class Login:
+    """A database role and its password."""
+
+    role: str
+    password: str = field(repr=False)
+
+
+@contextmanager
+def session(address: Mapping[str, str], login: Login) -> Iterator[Connection]:
+    """A session as the tenant's role, or as its reader, each statement committed at once.
+
+    `address` are libpq's words for where the database is. Raises `TenantLoginFailed`.
+    """
+    try:
+        connection = psycopg.connect(
+            make_conninfo(
+                "",
+                **address,
+                user=login.role,
+                password=login.password,
+                application_name="kiket-worker",
+                connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            ),
+            autocommit=True,
+            row_factory=dict_row,
+        )
+    except psycopg.OperationalError as fault:
+        raise TenantLoginFailed(f"role {login.role} cannot log in: {' '.join(str(fault).split())}") from fault
+    with connection:
+        yield connection
+
+
+def check_identity(connection: Connection, role: str, organization_id: int | None) -> None:
+    """Check, before any statement of the tenant's own, that a session is who it has to be and has no more rights.
+
+    Raises `TenantNotIsolated`, which says what is wrong.
+    """
+    row = connection.execute(statement("identity_of_session", __package__), {"role": role}).fetchone()
+    assert row is not None
+    if (row["session_name"], row["current_name"]) != (role, role):
+        raise TenantNotIsolated(
+            f"the session that should be {role}'s is {row['session_name']}'s, acting as {row['current_name']}"
+        )
+    if row["organization_id"] != organization_id:
+        raise TenantNotIsolated(
+            f"the gates take role {role} for organisation {row['organization_id']} and not for {organization_id}"
+        )
+    if row["is_powerful"]:
+        raise TenantNotIsolated(
+            f"role {role} has an attribute that no organisation's role may have: see `\\du {role}` in psql, and take "
+            "it away with `alter role … nosuperuser nocreatedb nocreaterole noreplication nobypassrls`"
+        )
+    if row["strange_roles"]:
+        raise TenantNotIsolated(
+            f"role {role} is a member of {', '.join(row['strange_roles'])}, which would show it more than its own "
+            "rows: revoke that"
+        )

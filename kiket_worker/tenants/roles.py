@@ -1,0 +1,54 @@
+"""The roles of the installation: set up by an administrator, and looked for by everything that needs them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import psycopg
+
+from kiket_worker.errors import LedgerForbidden, RolesNotSetUp
+from kiket_worker.ledger.database import Database, translated
+from kiket_worker.shipped import shipped
+from kiket_worker.tenants import gates
+from kiket_worker.tenants.gates import Gate
+
+# Raised, here and in roles.sql, when code needs something new of it. Older code goes on with a later level.
+LEVEL = 1
+
+
+@dataclass(frozen=True)
+class RolesSetUp:
+    """What was set up: the gates that there are, and those of the list whose raw table is absent."""
+
+    gates: tuple[str, ...]
+    absent: tuple[str, ...]
+
+
+def set_up(database_url: str, listed: Sequence[Gate], *, shared_schema: str) -> RolesSetUp:
+    """Run `deploy/sql/roles.sql` and install the gates, in one transaction, as the superuser of the URL.
+
+    Safe to run again and from several places at once: the later ones wait. Raises `LedgerForbidden` where the login is
+    no superuser, `LedgerNotMigrated` before `migrate`, and `InvalidSetting` for a gate that cannot be made.
+    """
+    script = shipped("deploy/sql/roles.sql").read_bytes()
+    with translated(), Database(database_url) as database, database.transaction() as connection:
+        connection.execute("lock table kiket_analytics.migration_lock")
+        connection.execute("select set_config('kiket.shared_schema', %s, true)", [shared_schema])
+        try:
+            connection.execute(script)
+            installed = gates.install(connection, listed)
+        except psycopg.errors.InsufficientPrivilege as fault:
+            raise LedgerForbidden(
+                "roles are set up by a superuser, and the login of DATABASE_URL may not do it all: "
+                f"{fault.diag.message_primary}"
+            ) from fault
+    return RolesSetUp(tuple(installed), tuple(gate.name for gate in listed if gate.name not in installed))
+
+
+def check(database: Database) -> None:
+    """Raise `RolesNotSetUp` where `migrate --roles` of this release, or of a later one, was not run."""
+    rows = database.rows(b"select level from kiket_analytics.roles")
+    if not rows or rows[0]["level"] < LEVEL:
+        raise RolesNotSetUp(
+            "the database roles of this release are not set up: run `kiket-worker migrate --roles` with the "
+            "DATABASE_URL of a superuser, or set KIKET_ISOLATION=shared (docs/isolation.md says what that gives up)"
+        )
