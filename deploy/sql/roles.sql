@@ -426,7 +426,8 @@ begin
     if kiket_analytics.end_tenant_sessions(tenant, readers => true) < 0 then
         raise exception 'sessions of % do not end', tenant using errcode = 'object_in_use';
     end if;
-    foreach login in array array[known.reader_name, tenant] loop
+    -- The schema first, with the owner's rights: the twin's rights on it go with it, and nobody else could revoke them.
+    foreach login in array array[tenant, known.reader_name] loop
         if exists (select from pg_roles where rolname = login) then
             execute format('grant %I to kiket_provisioner with inherit true, set true', login);
             if login = tenant then

@@ -8,7 +8,20 @@ from typing import Annotated, NoReturn
 import typer
 
 from kiket_worker import __version__
-from kiket_worker.cli import dead_letters, demo, dev, migrate, refresh, runs, settings, tenants, ticker, usage, worker
+from kiket_worker.cli import (
+    dead_letters,
+    demo,
+    dev,
+    doctor,
+    migrate,
+    refresh,
+    runs,
+    settings,
+    tenants,
+    ticker,
+    usage,
+    worker,
+)
 from kiket_worker.errors import KiketError
 
 app = typer.Typer(
@@ -22,6 +35,7 @@ app.command("demo")(demo.demo)
 app.command("ticker")(ticker.ticker)
 app.command("worker")(worker.worker)
 app.command("migrate")(migrate.migrate)
+app.command("doctor")(doctor.doctor)
 app.command("refresh")(refresh.refresh)
 app.add_typer(runs.app, name="runs")
 app.add_typer(settings.app, name="settings")

@@ -119,6 +119,8 @@ def _gate(name: str, entry: Any) -> Gate:
     columns = entry["expose"] if "expose" in entry else entry["withhold"]
     if not isinstance(columns, list) or not all(isinstance(column, str) and column for column in columns):
         raise ValueError(f"[{name}] has to list columns by their names")
+    if repeated := sorted({column for column in columns if columns.count(column) > 1}):
+        raise ValueError(f"[{name}] has {', '.join(repeated)} more than once")
     if "expose" in entry and not columns:
         raise ValueError(f"[{name}] exposes no column")
     steps, tenant_column = _way(name, str(entry.get("tenant")))
@@ -150,6 +152,7 @@ def install(connection: Connection, gates: Sequence[Gate]) -> list[str]:
     A gate whose raw table is absent is left out. Views of tenants stand on gates, so none is dropped while it is in
     use: a column that is no longer exposed becomes null, and a gate that is no longer listed shows nobody anything.
     """
+    _name_everything_in_full(connection)
     _grant_columns(connection, gates)
     installed = [gate.name for gate in gates if _install(connection, gate)]
     for view in _views(connection):
@@ -159,7 +162,8 @@ def install(connection: Connection, gates: Sequence[Gate]) -> list[str]:
 
 
 def compare(connection: Connection, gates: Sequence[Gate]) -> Iterator[GateFault]:
-    """How the gates in the database differ from the list. Reads catalogs only."""
+    """How the gates in the database differ from the list, in the caller's transaction. Reads catalogs only."""
+    _name_everything_in_full(connection)
     recorded = {row["view_name"]: row for row in connection.execute("select * from kiket_analytics.gates").fetchall()}
     live = {row["relname"]: row for row in _live(connection)}
     for gate in gates:
@@ -187,6 +191,11 @@ def compare(connection: Connection, gates: Sequence[Gate]) -> Iterator[GateFault
     for name in sorted(live.keys() - {gate.name for gate in gates}):
         if live[name]["is_open"]:
             yield GateFault("gate_not_listed", name, f"{GATES_SCHEMA}.{name} can be read and is not on the list")
+
+
+def _name_everything_in_full(connection: Connection) -> None:
+    """Let Postgres' readings of views not depend on the session's search path, until the transaction ends."""
+    connection.execute("select set_config('search_path', 'pg_catalog', true)")
 
 
 def _check_columns(connection: Connection, gate: Gate, present: tuple[str, ...]) -> None:

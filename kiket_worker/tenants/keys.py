@@ -48,9 +48,13 @@ class TenantKeys:
         return base64.urlsafe_b64encode(self._derived("password", role, version)).decode().rstrip("=")
 
     def verifier(self, role: str, version: int) -> str:
-        """What Postgres keeps in place of the password (RFC 5803; PostgreSQL manual, pg_authid.rolpassword)."""
+        """What Postgres keeps in place of the password (RFC 5803; PostgreSQL manual, pg_authid.rolpassword).
+
+        Raises `InvalidSetting` as `password` does.
+        """
+        password = self.password(role, version)
         salt = self._derived("salt", role, version)[:16]
-        salted = hashlib.pbkdf2_hmac("sha256", self.password(role, version).encode(), salt, _ITERATIONS)
+        salted = hashlib.pbkdf2_hmac("sha256", password.encode(), salt, _ITERATIONS)
         stored = hashlib.sha256(hmac.digest(salted, b"Client Key", "sha256")).digest()
         server = hmac.digest(salted, b"Server Key", "sha256")
         return f"SCRAM-SHA-256${_ITERATIONS}:{_base64(salt)}${_base64(stored)}:{_base64(server)}"

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import psycopg
+from psycopg import sql
 from psycopg.conninfo import make_conninfo
 from psycopg.rows import dict_row
 
 from kiket_worker.errors import TenantLoginFailed, TenantNotIsolated
 from kiket_worker.ledger.database import Connection, statement
+from kiket_worker.tenants.gates import GATES_SCHEMA
 
 _CONNECT_TIMEOUT_SECONDS = 10
 
@@ -72,3 +74,13 @@ def check_identity(connection: Connection, role: str, organization_id: int | Non
             f"role {role} is a member of {', '.join(row['strange_roles'])}, which would show it more than its own "
             "rows: revoke that"
         )
+
+
+def shows_rows(connection: Connection, gate: str) -> bool | None:
+    """Whether a tenant's session sees any row through a gate; None where there is no such gate."""
+    query = sql.SQL("select exists (select from {}) as has_rows").format(sql.Identifier(GATES_SCHEMA, gate))
+    try:
+        row = connection.execute(query).fetchone()
+    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+        return None
+    return bool(row and row["has_rows"])

@@ -1,0 +1,55 @@
+"""`kiket-worker doctor`: what is wrong, and what mends it."""
+
+from typing import Annotated
+
+import typer
+
+from kiket_worker.cli.output import JsonOption, print_json, print_table
+from kiket_worker.dbt.bundle import core_bundle
+from kiket_worker.dbt.connection import DbtConnection
+from kiket_worker.dbt.contents import contents_of
+from kiket_worker.doctor.finding import Finding, Severity
+from kiket_worker.doctor.installation import examine_installation
+from kiket_worker.doctor.organization import examine_organization
+from kiket_worker.ledger import organizations
+from kiket_worker.ledger.database import Database
+from kiket_worker.settings import load_settings
+from kiket_worker.telemetry import silence_logs
+from kiket_worker.tenants.gates import load_gates
+
+
+def doctor(
+    organization: Annotated[str | None, typer.Option(help="Look at this organisation too, by its slug.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what is wrong with the installation, and with one organisation; exit 1 if something does not work."""
+    silence_logs()
+    settings = load_settings()
+    gates = load_gates(settings.gates_file)
+    address = DbtConnection.from_settings(settings).address
+    with Database(settings.database_url.get_secret_value()) as database:
+        found = list(examine_installation(settings, database, gates, address))
+        if organization is not None and not _keeps_from_looking(found):
+            one = organizations.find(database, organization)
+            contents = contents_of(core_bundle())
+            found += examine_organization(settings, database, one, gates, contents, address)
+    if json:
+        print_json([finding.document() for finding in found])
+    else:
+        _print(found)
+    if any(finding.severity is Severity.ERROR for finding in found):
+        raise typer.Exit(1)
+
+
+def _keeps_from_looking(found: list[Finding]) -> bool:
+    return any(finding.kind in {"ledger_not_migrated", "ledger_forbidden", "roles_not_set_up"} for finding in found)
+
+
+def _print(found: list[Finding]) -> None:
+    if not found:
+        typer.echo("nothing is wrong")
+        return
+    print_table(
+        ["severity", "kind", "message", "remedy"],
+        ([finding.severity, finding.kind, finding.message, finding.remedy] for finding in found),
+    )

@@ -1,0 +1,44 @@
+"""What a bundle's files say that it has, read without dbt: the names of its models and of the tables that they read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kiket_worker.dbt.bundle import Bundle
+
+
+@dataclass(frozen=True)
+class Contents:
+    """Models by their names, and of each source table whether it is read from the organisation's own schema."""
+
+    models: frozenset[str]
+    shared_models: frozenset[str]
+    raw_tables: tuple[str, ...]
+
+
+def contents_of(bundle: Bundle) -> Contents:
+    """The contents of a bundle. Files that are no YAML, or of another shape than dbt's, are left to dbt's own words."""
+    folder = bundle.project_dir / "models"
+    models = {path.stem: path for path in folder.rglob("*.sql")}
+    shared = {name for name, path in models.items() if path.is_relative_to(folder / "shared")}
+    tables = {
+        str(table.get("identifier") or table["name"])
+        for path in sorted([*folder.rglob("*.yml"), *folder.rglob("*.yaml")])
+        for source in _sources(path)
+        # Tables in the organisation's own schema come from the platform's data modules, and have no gate.
+        if "organization_schema" not in str(source.get("schema", ""))
+        for table in source.get("tables") or ()
+        if isinstance(table, dict) and table.get("name")
+    }
+    return Contents(frozenset(models.keys() - shared), frozenset(shared), tuple(sorted(tables)))
+
+
+def _sources(path: Path) -> list[dict[str, Any]]:
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        return []
+    found = document.get("sources") if isinstance(document, dict) else None
+    return [source for source in found if isinstance(source, dict)] if isinstance(found, list) else []

@@ -1,0 +1,1 @@
+"""Doctor: looks at an installation or at one organisation, and says what is wrong and what mends it."""
