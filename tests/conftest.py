@@ -1,8 +1,7 @@
-"""The real services that tests stand on: a RabbitMQ for the session, and a Postgres for each test process.
+"""The real services that tests stand on: a Postgres and a RabbitMQ for each test process, started when first needed.
 
-The first process that needs the RabbitMQ starts it, under a file lock, in a folder that all processes of the session
-know; the session's own process stops what was started. Roles belong to a whole Postgres and not to one database, so
-each process has a server of its own. Databases are clones of templates, one for each test that asks.
+Roles belong to a whole Postgres and not to one database, and queues to a whole RabbitMQ, so that no two processes share
+one. The session's own process stops what was started. Databases are clones of templates, one for each test that asks.
 """
 
 import os
@@ -10,7 +9,6 @@ import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator
-from contextlib import nullcontext
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +20,6 @@ from moto.server import ThreadedMotoServer
 from psycopg.rows import DictRow, dict_row
 
 from kiket_worker.dev import environment, platform, postgres, rabbitmq, sample
-from kiket_worker.dev.service import locked
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.migrate import migrate
 from kiket_worker.telemetry import silence_logs
@@ -45,7 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
         folder = Path(os.environ.pop(_FOLDER))
-        rabbitmq.stop(folder / "rabbitmq")
+        for node in folder.glob("rabbitmq-*"):
+            rabbitmq.stop(node)
         for server in folder.glob("postgres-*"):
             postgres.stop(server)
         shutil.rmtree(folder)
@@ -54,18 +52,6 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
     silence_logs()
-
-
-@pytest.fixture(autouse=True)
-def _alone_in_its_group(request: pytest.FixtureRequest, service_folder: Path) -> Iterator[None]:
-    """One test of an xdist group at a time, in whatever process.
-
-    Distribution by group would do, but with pytest 9.2, xdist 3.8 gives the tests of a group to several processes: it
-    writes the group's name to `_nodeid`, which pytest does not read any more.
-    """
-    group = request.node.get_closest_marker("xdist_group")
-    with locked(service_folder / f"group-{group.args[0]}") if group else nullcontext():
-        yield
 
 
 @dataclass(frozen=True)
@@ -99,21 +85,33 @@ def service_folder() -> Path:
 
 
 @pytest.fixture(scope="session")
-def process_folder(service_folder: Path) -> Path:
-    """A folder of this test process's own."""
-    return service_folder / f"postgres-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
+def process_name() -> str:
+    """What tells this test process from the others of the session."""
+    return os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 
 @pytest.fixture(scope="session")
-def postgres_url(process_folder: Path) -> str:
+def postgres_folder(service_folder: Path, process_name: str) -> Path:
+    """The folder of this test process's Postgres."""
+    return service_folder / f"postgres-{process_name}"
+
+
+@pytest.fixture(scope="session")
+def postgres_url(postgres_folder: Path) -> str:
     """The superuser's URL of this test process's Postgres."""
-    return postgres.start(process_folder)
+    return postgres.start(postgres_folder)
 
 
 @pytest.fixture(scope="session")
-def rabbitmq_url(service_folder: Path) -> str:
-    """The URL of the session's RabbitMQ node. Tests that use it belong to the xdist group `rabbitmq`."""
-    return rabbitmq.start(service_folder / "rabbitmq")
+def rabbitmq_folder(service_folder: Path, process_name: str) -> Path:
+    """The folder of this test process's RabbitMQ node."""
+    return service_folder / f"rabbitmq-{process_name}"
+
+
+@pytest.fixture
+def rabbitmq_url(rabbitmq_folder: Path) -> str:
+    """The URL of this test process's RabbitMQ node, the same for all tests; started again if a test left it dead."""
+    return rabbitmq.start(rabbitmq_folder)
 
 
 @pytest.fixture(scope="session")

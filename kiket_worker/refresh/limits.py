@@ -31,7 +31,8 @@ def kept_within(attempt: Attempt) -> Iterator[None]:
         yield
     finally:
         ended.set()
-        watcher.join()
+        # A session that hangs is not waited for: what it finds is found again, or too late for this attempt.
+        watcher.join(_PATIENCE_SECONDS)
 
 
 def check_quota(attempt: Attempt) -> None:

@@ -103,8 +103,8 @@ class Provisioner:
         with _said_of(candidate.slug):
             schema = schema_name(candidate.slug)
             foreign_owner = self._call(connection, candidate, epoch)
-            self._adopt(connection, schema, foreign_owner)
-            if foreign_owner:
+            if self._adopt(connection, schema, foreign_owner):
+                # For what could not be done before: the twin's rights on what is the tenant's now.
                 self._call(connection, candidate, epoch)
 
     def provision_shared(self, connection: Connection, *, epoch: int | None = None) -> None:
@@ -180,8 +180,11 @@ class Provisioner:
         owner: str | None = row["foreign_owner"]
         return owner
 
-    def _adopt(self, connection: Connection, schema: str, foreign_owner: str | None) -> None:
-        """Give the tenant's role its schema and its models where another role has them, with the login's own rights."""
+    def _adopt(self, connection: Connection, schema: str, foreign_owner: str | None) -> bool:
+        """Give the tenant's role its schema and its models where another role has them, with the login's own rights.
+
+        Gives whether there was anything to give.
+        """
         owner = sql.Identifier(schema)
         found = connection.execute(statement("adoptable_relations", __package__), {"schema_name": schema}).fetchall()
         kinds = {"r": "table", "v": "view", "m": "materialized view"}
@@ -200,6 +203,7 @@ class Provisioner:
                 "organisation's own role: run `kiket-worker tenants provision` once with the DATABASE_URL of a "
                 "superuser"
             ) from fault
+        return bool(foreign_owner or found)
 
     def _parameters(self, candidate: Candidate) -> dict[str, object]:
         schema, reader, version = schema_name(candidate.slug), reader_name(candidate.slug), self._keys.current
@@ -227,7 +231,8 @@ def drop(database: Database, slug: str) -> None:
     Raises `UnknownTenant`, and `TenantBusy` while the schema is being refreshed.
     """
     schema = schema_name(slug)
-    with _said_of(slug), database.transaction() as connection:
+    # Within the transaction's own translation, which takes a schema in use for a Postgres that is away.
+    with database.transaction() as connection, _said_of(slug):
         row = connection.execute("select kiket_analytics.drop_tenant(%s) as dropped", [schema]).fetchone()
     if not row or not row["dropped"]:
         raise UnknownTenant(

@@ -7,12 +7,9 @@ from typing import Any
 from uuid import UUID, uuid4
 
 import pika
-import pytest
 
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS
 from tests.acceptance.conftest import COMMAND
-
-pytestmark = pytest.mark.xdist_group("rabbitmq")
 
 HOSTILE = b"\x1b]0;gone\x07 caf\xff\n" + b"x" * 5000
 

@@ -76,10 +76,10 @@ def test_without_rabbitmq_nothing_is_started(folder: Path, monkeypatch: pytest.M
 
 
 def test_urls_are_those_of_the_servers_that_start(
-    service_folder: Path, process_folder: Path, postgres_url: str, rabbitmq_url: str
+    postgres_folder: Path, postgres_url: str, rabbitmq_folder: Path, rabbitmq_url: str
 ) -> None:
-    assert postgres.url(process_folder) == postgres_url
-    assert rabbitmq.url(service_folder / "rabbitmq") == rabbitmq_url
+    assert postgres.url(postgres_folder) == postgres_url
+    assert rabbitmq.url(rabbitmq_folder) == rabbitmq_url
 
 
 @pytest.mark.parametrize("command", [["demo"], ["dev", "up"]], ids=" ".join)

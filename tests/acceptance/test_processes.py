@@ -12,8 +12,6 @@ import pytest
 
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")
-
 ORGANIZATIONS = {"acme", "blue-harbor", "north_star", "quiet-orchard"}
 
 

@@ -1,4 +1,4 @@
-"""Sites for fault tests. Their RabbitMQ node is the test process's own, so that it can be killed and wiped."""
+"""Sites for fault tests."""
 
 import os
 from collections.abc import Iterator
@@ -8,31 +8,15 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from kiket_worker.dev import rabbitmq
 from tests.faults.proxy import Proxy
 from tests.faults.site import Site
 from tests.support.tenants import SECRETS
 
 
-@pytest.fixture(scope="session")
-def node_folder(service_folder: Path) -> Iterator[Path]:
-    """The folder of a RabbitMQ node that belongs to this test process."""
-    folder = service_folder / f"node-{os.environ.get('PYTEST_XDIST_WORKER', 'main')}"
-    rabbitmq.start(folder)
-    yield folder
-    rabbitmq.stop(folder)
-
-
 @pytest.fixture
-def node_url(node_folder: Path) -> str:
-    """Its URL. Started again if an earlier test left it dead."""
-    return rabbitmq.start(node_folder)
-
-
-@pytest.fixture
-def site(tmp_path: Path, sample_database: Any, node_url: str) -> Iterator[Site]:
-    """The sample platform with nothing due: on the session's Postgres, in a database of its own."""
-    made = Site.prepare(tmp_path, sample_database.url, node_url)
+def site(tmp_path: Path, sample_database: Any, rabbitmq_url: str) -> Iterator[Site]:
+    """The sample platform with nothing due: on this process's Postgres, in a database of its own."""
+    made = Site.prepare(tmp_path, sample_database.url, rabbitmq_url)
     yield made
     made.end()
 
@@ -55,13 +39,13 @@ def proxied_database(site: Site, postgres_proxy: Proxy) -> dict[str, str]:
 
 
 @pytest.fixture
-def rabbitmq_proxy(node_url: str) -> Iterator[Proxy]:
-    with Proxy(("127.0.0.1", urlsplit(node_url).port or 0)) as proxy:
+def rabbitmq_proxy(rabbitmq_url: str) -> Iterator[Proxy]:
+    with Proxy(("127.0.0.1", urlsplit(rabbitmq_url).port or 0)) as proxy:
         yield proxy
 
 
 @pytest.fixture
-def proxied_rabbitmq(node_url: str, rabbitmq_proxy: Proxy) -> dict[str, str]:
+def proxied_rabbitmq(rabbitmq_url: str, rabbitmq_proxy: Proxy) -> dict[str, str]:
     """The variable that leads a process through `rabbitmq_proxy`."""
     return {"RABBITMQ_URL": f"amqp://guest:guest@127.0.0.1:{rabbitmq_proxy.port}/%2F"}
 

@@ -25,10 +25,10 @@ def server_folder(service_folder: Path) -> Iterator[Path]:
 
 
 @pytest.fixture
-def fragile_site(tmp_path: Path, server_folder: Path, node_url: str) -> Iterator[Site]:
+def fragile_site(tmp_path: Path, server_folder: Path, rabbitmq_url: str) -> Iterator[Site]:
     url = postgres.start(server_folder)
     name = f"test_{uuid.uuid4().hex[:12]}"
-    made = Site.prepare(tmp_path, postgres.create_database(url, name, "sample"), node_url)
+    made = Site.prepare(tmp_path, postgres.create_database(url, name, "sample"), rabbitmq_url)
     yield made
     made.end()
 

@@ -46,7 +46,7 @@ def test_the_ticker_is_killed_between_insert_and_publish(
 
 
 @pytest.mark.parametrize("wiped", [False, True], ids=["restarted", "killed and wiped"])
-def test_rabbitmq_goes_away_in_mid_run(site: Site, node_folder: Path, wiped: bool) -> None:
+def test_rabbitmq_goes_away_in_mid_run(site: Site, rabbitmq_folder: Path, wiped: bool) -> None:
     """Two runs are being built, one waits in a queue that is lost, and one is asked for while RabbitMQ is away."""
     (worker,) = site.start_cluster(workers=1, KIKET_REPUBLISH_AFTER_SECONDS="3")
     with site.held(DBT) as held:
@@ -64,10 +64,10 @@ def test_rabbitmq_goes_away_in_mid_run(site: Site, node_folder: Path, wiped: boo
             "a message waits in the queue",
         )
         if wiped:
-            rabbitmq.kill(node_folder)
-            shutil.rmtree(node_folder / "data")
+            rabbitmq.kill(rabbitmq_folder)
+            shutil.rmtree(rabbitmq_folder / "data")
         else:
-            rabbitmq.stop(node_folder)
+            rabbitmq.stop(rabbitmq_folder)
         site.execute(
             "update kiket_analytics.analytics_settings set last_run_at = null where organization_id ="
             " (select id from public.organizations where slug = 'quiet-orchard')"
@@ -75,7 +75,7 @@ def test_rabbitmq_goes_away_in_mid_run(site: Site, node_folder: Path, wiped: boo
         site.services[0].until_event("ticker.failed")
         held.open()
         site.until_succeeded("acme", "blue-harbor")
-        rabbitmq.start(node_folder)
+        rabbitmq.start(rabbitmq_folder)
     site.until_succeeded("acme", "blue-harbor", "north_star", "quiet-orchard")
     assert len(site.rows("select from kiket_analytics.runs")) == len(site.attempts()) == 4
     assert site.usage() == 8

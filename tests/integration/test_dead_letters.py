@@ -34,8 +34,6 @@ from kiket_worker.settings import Settings
 from tests.support.dbt_scripts import until
 from tests.support.queues import MEMORY_URL, Queues, channel_to, delete_queues, ready, settings_for, taken
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")
-
 SECONDS = 30
 ROOT = Path(kiket_worker.__file__).parent.parent
 EXAMPLE = ROOT / "examples" / "publish_refresh.py"

@@ -197,9 +197,9 @@ def test_a_superuser_as_login_is_warned_of(patient: Patient) -> None:
     assert "ledger_login_powerful" in found
 
 
-def test_a_server_that_asks_nobody_for_a_password_is_found(process_folder: Path) -> None:
+def test_a_server_that_asks_nobody_for_a_password_is_found(postgres_folder: Path) -> None:
     """A server of its own, whose access file comes to trust everybody."""
-    folder = process_folder.with_name(f"{process_folder.name}-trusting")
+    folder = postgres_folder.with_name(f"{postgres_folder.name}-trusting")
     try:
         url = environment.load_platform(postgres.start(folder), "trusting", sample.tiny(), now=SAMPLE_NOW)
         settings = settings_of(environment.set_up_roles(url, SECRETS))

@@ -19,7 +19,7 @@ from tests.support.queues import MEMORY_URL, Queues, delete_queues
 SECONDS = 20
 
 
-@pytest.fixture(params=["memory", pytest.param("rabbitmq", marks=pytest.mark.xdist_group("rabbitmq"))])
+@pytest.fixture(params=["memory", "rabbitmq"])
 def queues(request: pytest.FixtureRequest) -> Iterator[Queues]:
     """Empty queues of each kind."""
     url = MEMORY_URL if request.param == "memory" else request.getfixturevalue("rabbitmq_url")

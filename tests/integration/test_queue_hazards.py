@@ -32,8 +32,6 @@ from tests.support.dbt_scripts import until
 from tests.support.queues import Queues, channel_to, delete_queues, ready
 from tests.support.refreshes import Refreshes
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")
-
 SECONDS = 30
 WATCHED_SECONDS = 0.6
 CONSUMED = (QUEUE_REQUESTS, QUEUE_SCHEDULED)

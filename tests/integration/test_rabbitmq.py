@@ -18,8 +18,6 @@ from kiket_worker.queue.broker import DELIVERY_LIMIT, HEADER_REASON, Broker, Dea
 from tests.support.dbt_scripts import until
 from tests.support.queues import Queues, channel_to, delete_queues, ready, settings_for, taken
 
-pytestmark = pytest.mark.xdist_group("rabbitmq")
-
 SECONDS = 30
 
 
@@ -101,8 +99,8 @@ def test_a_buried_message_is_stored_unchanged_with_its_reason(queues: Queues) ->
     assert properties.delivery_mode == 2
 
 
-def test_messages_and_publishers_survive_a_crash_of_the_node(queues: Queues, service_folder: Path) -> None:
-    node = service_folder / "rabbitmq"
+def test_messages_and_publishers_survive_a_crash_of_the_node(queues: Queues, rabbitmq_folder: Path) -> None:
+    node = rabbitmq_folder
     handled: SimpleQueue[str] = SimpleQueue()
     # RabbitMQ 3.10 writes down a moment later that a queue exists; at an orderly end it does so at once.
     rabbitmq.stop(node)
@@ -126,8 +124,8 @@ def test_messages_and_publishers_survive_a_crash_of_the_node(queues: Queues, ser
     assert queues.unsettled() == 0
 
 
-def test_a_consumer_goes_on_after_its_node_was_restarted(queues: Queues, service_folder: Path) -> None:
-    node = service_folder / "rabbitmq"
+def test_a_consumer_goes_on_after_its_node_was_restarted(queues: Queues, rabbitmq_folder: Path) -> None:
+    node = rabbitmq_folder
     handled: SimpleQueue[str] = SimpleQueue()
     with queues.consumed_by(lambda received: handled.put(received.organization)):
         queues.broker.publish(message("before"), QUEUE_REQUESTS)

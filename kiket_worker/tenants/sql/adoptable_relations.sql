@@ -1,12 +1,14 @@
 -- Relations in an organisation's schema that are named as its models and owned by another role than its own.
 -- Parameters: schema_name. Platform tables that a custom data module keeps in the schema are no models, and not given.
--- Reads only.
+-- Reads only; the relations by their dependencies, as pg_class has no index on the schema.
 select relation.relname, relation.relkind, pg_get_userbyid(relation.relowner) as owner
-from pg_class as relation
-join pg_namespace on pg_namespace.oid = relation.relnamespace
-where pg_namespace.nspname = %(schema_name)s
+from pg_depend
+join pg_class as relation on relation.oid = pg_depend.objid
+where pg_depend.refclassid = 'pg_namespace'::regclass
+    and pg_depend.refobjid = (select oid from pg_namespace where nspname = %(schema_name)s::name)
+    and pg_depend.classid = 'pg_class'::regclass
     and relation.relkind in ('r', 'v', 'm')
-    and pg_get_userbyid(relation.relowner) <> %(schema_name)s
+    and relation.relowner is distinct from (select oid from pg_roles where rolname = %(schema_name)s::name)
     and exists (
         select
         from kiket_analytics.leases as lease

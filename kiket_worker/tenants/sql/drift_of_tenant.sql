@@ -5,14 +5,14 @@
 -- are right only a login tells.
 with expected as (
     select
-        %(schema_name)s::text as login,
+        %(schema_name)s::name as login,
         'analytics_tenants' as membership,
         kiket_analytics.tenant_settings(
             %(schema_name)s, %(temp_megabytes)s, %(statement_seconds)s, %(idle_seconds)s
         ) as settings
     union all
     select
-        %(reader_name)s::text,
+        %(reader_name)s::name,
         'analytics_readers',
         kiket_analytics.tenant_settings(
             %(schema_name)s, %(temp_megabytes)s, %(statement_seconds)s, %(idle_seconds)s
@@ -31,7 +31,7 @@ logins as (
                 where setrole = role.oid and setdatabase = (select oid from pg_database where datname = current_database())
             ) as has_settings,
         coalesce((
-            select array_agg(granted.rolname::text) = array[expected.membership]
+            select array_agg(distinct granted.rolname::text) = array[expected.membership]
                 and bool_and(member.inherit_option and not member.set_option and not member.admin_option)
             from pg_auth_members as member
             join pg_roles as granted on granted.oid = member.roleid
@@ -57,11 +57,14 @@ tenant_schema as (
             from pg_default_acl
             cross join lateral aclexplode(defaclacl) as privilege
             join pg_roles as grantee on grantee.oid = privilege.grantee
-            where defaclnamespace = pg_namespace.oid and defaclobjtype = 'r'
-                and grantee.rolname = %(reader_name)s and privilege.privilege_type = 'SELECT'
+            where defaclrole = (select oid from pg_roles where rolname = %(schema_name)s::name)
+                and defaclnamespace = pg_namespace.oid
+                and defaclobjtype = 'r'
+                and grantee.rolname = %(reader_name)s::name
+                and privilege.privilege_type = 'SELECT'
         ) as has_default_rights
     from pg_namespace
-    where nspname = %(schema_name)s
+    where nspname = %(schema_name)s::name
 )
 select array_remove(
     array[

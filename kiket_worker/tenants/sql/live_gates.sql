@@ -11,7 +11,8 @@ select
             select from aclexplode(relacl) as privilege
             where privilege.grantee <> relowner
                 and (privilege.grantee, privilege.privilege_type) <> ('analytics_tenants'::regrole, 'SELECT')
-        ) as is_safe,
+        )
+        and not exists (select from pg_attribute where attrelid = pg_class.oid and attacl is not null) as is_safe,
     has_any_column_privilege('analytics_tenants', pg_class.oid, 'select') as is_open
 from pg_class
 where relnamespace = to_regnamespace('analytics_raw') and relkind in ('v', 'm', 'r', 'f', 'p')
