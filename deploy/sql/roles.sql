@@ -220,6 +220,7 @@ as $$
 declare
     present record;
     other text;
+    grantor text;
     setting text;
 begin
     select * into present from pg_roles where rolname = login;
@@ -244,14 +245,20 @@ begin
             login, split_part(setting, '=', 1), substr(setting, strpos(setting, '=') + 1)
         );
     end loop;
-    for other in
-        select granted.rolname
+    -- What somebody else has granted, only they or a superuser take back: that is refused, and not left as it is.
+    for other, grantor in
+        select granted.rolname, granting.rolname
         from pg_auth_members as member
         join pg_roles as granted on granted.oid = member.roleid
-        join pg_roles as grantee on grantee.oid = member.member
-        where grantee.rolname = login and granted.rolname <> membership
+        join pg_roles as granting on granting.oid = member.grantor
+        where member.member = quote_ident(login)::regrole
+            and (
+                granted.rolname <> membership
+                or granting.rolname <> current_user
+                    and (not member.inherit_option or member.set_option or member.admin_option)
+            )
     loop
-        execute format('revoke %I from %I', other, login);
+        execute format('revoke %I from %I granted by %I', other, login, grantor);
     end loop;
     if not exists (
         select
@@ -266,11 +273,12 @@ $$;
 
 -- Make or mend an organisation's schema, its role and the read-only twin. Gives null, or, where the schema has another
 -- owner, who that is: the roles are made then, and nothing else, until somebody with that right gives the schema away.
--- Passwords come as SCRAM verifiers
--- (RFC 5803), so that no statement ever has one in clear. `epoch` is that of the caller's own lease, if it holds it.
--- Concurrent calls for one organisation queue at the row of its lease; a claim of the lease waits there too. A change of
--- the key, and so of the passwords, is refused with object_in_use while somebody else holds the lease: a refresh opens
--- more connections while it runs.
+-- Passwords come as SCRAM verifiers (RFC 5803), so that no statement ever has one in clear. `epoch` is that of the
+-- caller's own lease, if it holds it. A change of the key, and so of the passwords, is refused with object_in_use while
+-- somebody else holds the lease: a refresh opens more connections while it runs.
+-- Concurrent calls queue at a lock of the table of tenants, which nobody else waits for: membership in a group locks the
+-- group until the transaction ends, so that two batches, or a batch and a refresh, would meet there and at a lease in
+-- turn, and be each other's deadlock. A claim of an organisation's lease waits at its row.
 create or replace function kiket_analytics.provision_tenant(
     tenant_id bigint, verifier text, reader_verifier text, version integer, connection_limit integer,
     temp_megabytes integer, statement_seconds integer, idle_seconds integer, epoch bigint
@@ -286,6 +294,7 @@ declare
     known kiket_analytics.tenants;
     owner name;
     stranger oid;
+    relations text;
 begin
     select organization.slug into slug from public.organizations as organization where organization.id = tenant_id;
     if not found then
@@ -297,6 +306,7 @@ begin
     tenant := 'analytics_org_' || replace(slug, '-', '_');
     reader := 'analytics_ro_' || replace(slug, '-', '_');
 
+    lock table kiket_analytics.tenants in share update exclusive mode;
     insert into kiket_analytics.leases (schema_name, organization_id) values (tenant, tenant_id)
     on conflict (schema_name) do nothing;
     select * into lease from kiket_analytics.leases where leases.schema_name = tenant for update;
@@ -329,13 +339,16 @@ begin
     if not found then
         execute format('create schema %I authorization %I', tenant, tenant);
     elsif owner <> tenant then
+        execute format('revoke %I from kiket_provisioner', tenant);
         return owner;
     end if;
     for stranger in
         select distinct privilege.grantee
         from pg_namespace
         cross join lateral aclexplode(nspacl) as privilege
-        where nspname = tenant and privilege.grantee not in (quote_ident(tenant)::regrole, quote_ident(reader)::regrole)
+        where nspname = tenant and privilege.grantee <> quote_ident(tenant)::regrole
+            -- What the twin has passed on goes with its right to do so.
+            and (privilege.grantee <> quote_ident(reader)::regrole or privilege.is_grantable)
     loop
         execute format(
             'revoke all on schema %I from %s cascade',
@@ -345,7 +358,16 @@ begin
     execute format('grant all on schema %I to %I', tenant, tenant);
     execute format('revoke create on schema %I from %I', tenant, reader);
     execute format('grant usage on schema %I to %I', tenant, reader);
-    execute format('grant select on all tables in schema %I to %I', tenant, reader);
+    -- Of its own only: on tables that the platform keeps there, nobody here may grant anything.
+    select string_agg(format('%I.%I', tenant, relation.relname), ', ') into relations
+    from pg_depend
+    join pg_class as relation on relation.oid = pg_depend.objid
+    where pg_depend.refclassid = 'pg_namespace'::regclass and pg_depend.refobjid = quote_ident(tenant)::regnamespace
+        and pg_depend.classid = 'pg_class'::regclass
+        and relation.relkind in ('r', 'p', 'v', 'm', 'f') and relation.relowner = quote_ident(tenant)::regrole;
+    if relations is not null then
+        execute format('grant select on %s to %I', relations, reader);
+    end if;
     execute format('alter default privileges for role %I in schema %I grant select on tables to %I', tenant, tenant, reader);
     execute format('revoke %I from kiket_provisioner', tenant);
 
@@ -403,8 +425,50 @@ begin
 end
 $$;
 
+-- Lend the caller's login those of a tenant's roles that have set themselves a role or a session_authorization, until
+-- `take_back_logins`; give their names. Postgres lets no SECURITY DEFINER function reset these two, so that the caller
+-- has to, as that role and in the same transaction. It gains nothing: whoever may provision may give a role a password.
+create or replace function kiket_analytics.lend_logins(tenant text) returns name[]
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    lent name[] := '{}';
+    login name;
+begin
+    for login in
+        select rolname
+        from pg_roles
+        where rolname = any (kiket_analytics.names_of_tenant(tenant, true))
+            and exists (
+                select
+                from pg_db_role_setting
+                cross join lateral unnest(setconfig) as setting
+                where setrole = pg_roles.oid and split_part(setting, '=', 1) in ('role', 'session_authorization')
+            )
+    loop
+        execute format('grant %I to %I with inherit false, set true, admin false', login, session_user);
+        lent := lent || login;
+    end loop;
+    return lent;
+end
+$$;
+
+create or replace function kiket_analytics.take_back_logins(lent name[]) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+    login name;
+begin
+    foreach login in array lent loop
+        execute format('revoke %I from %I', login, session_user);
+    end loop;
+end
+$$;
+
 -- Remove an organisation's schema, both roles and everything that they own in this database; false where there is no
--- such tenant. Refused with object_in_use while somebody holds the lease of the schema.
+-- such tenant. Refused with object_in_use while somebody holds the lease of the schema. Queues as provision_tenant does.
 create or replace function kiket_analytics.drop_tenant(tenant text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -414,6 +478,7 @@ declare
     known kiket_analytics.tenants;
     login text;
 begin
+    lock table kiket_analytics.tenants in share update exclusive mode;
     select * into lease from kiket_analytics.leases where leases.schema_name = tenant for update;
     if lease.worker is not null and lease.expires_at > now() then
         raise exception 'schema % is being refreshed', tenant using errcode = 'object_in_use';
@@ -523,6 +588,8 @@ alter function kiket_analytics.provision_tenant(
 ) owner to kiket_provisioner;
 alter function kiket_analytics.provision_shared(text, integer, integer, integer, integer, integer, bigint)
     owner to kiket_provisioner;
+alter function kiket_analytics.lend_logins(text) owner to kiket_provisioner;
+alter function kiket_analytics.take_back_logins(name[]) owner to kiket_provisioner;
 alter function kiket_analytics.drop_tenant(text) owner to kiket_provisioner;
 alter function kiket_analytics.end_tenant_sessions(text, boolean) owner to kiket_warden;
 alter function kiket_analytics.end_overrunning_sessions(text, double precision, double precision) owner to kiket_warden;
@@ -532,6 +599,8 @@ revoke all on function
     kiket_analytics.set_up_login(text, text, integer, text[], text),
     kiket_analytics.provision_tenant(bigint, text, text, integer, integer, integer, integer, integer, bigint),
     kiket_analytics.provision_shared(text, integer, integer, integer, integer, integer, bigint),
+    kiket_analytics.lend_logins(text),
+    kiket_analytics.take_back_logins(name[]),
     kiket_analytics.drop_tenant(text),
     kiket_analytics.end_tenant_sessions(text, boolean),
     kiket_analytics.end_overrunning_sessions(text, double precision, double precision),
@@ -540,9 +609,13 @@ from public;
 grant execute on function
     kiket_analytics.provision_tenant(bigint, text, text, integer, integer, integer, integer, integer, bigint),
     kiket_analytics.provision_shared(text, integer, integer, integer, integer, integer, bigint),
+    kiket_analytics.lend_logins(text),
+    kiket_analytics.take_back_logins(name[]),
     kiket_analytics.drop_tenant(text),
     kiket_analytics.end_tenant_sessions(text, boolean),
     kiket_analytics.end_overrunning_sessions(text, double precision, double precision)
 to kiket_ledger;
--- Whoever drops a tenant ends its sessions first.
-grant execute on function kiket_analytics.end_tenant_sessions(text, boolean) to kiket_provisioner;
+-- Whoever drops a tenant ends its sessions first; whoever lends its logins has to know their names.
+grant execute on function
+    kiket_analytics.end_tenant_sessions(text, boolean), kiket_analytics.names_of_tenant(text, boolean)
+to kiket_provisioner;

@@ -102,6 +102,7 @@ class Provisioner:
         """
         with _said_of(candidate.slug):
             schema = schema_name(candidate.slug)
+            _reset_logins(connection, schema)
             foreign_owner = self._call(connection, candidate, epoch)
             if self._adopt(connection, schema, foreign_owner):
                 # For what could not be done before: the twin's rights on what is the tenant's now.
@@ -113,6 +114,7 @@ class Provisioner:
         assert row is not None
         version = self._keys.current
         with _said_of(row["shared_schema"]):
+            _reset_logins(connection, row["shared_schema"])
             connection.execute(
                 statement("provision_shared", __package__),
                 self._of_limits()
@@ -244,6 +246,20 @@ def key_versions(database: Database) -> dict[int, int]:
     """How many tenants have passwords of each version of the key."""
     rows = database.rows(b"select key_version, count(*) as tenants from kiket_analytics.tenants group by key_version")
     return {row["key_version"]: row["tenants"] for row in rows}
+
+
+def _reset_logins(connection: Connection, schema: str) -> None:
+    """Reset the settings of those roles of a tenant that have set what no function of `deploy/sql/roles.sql` can."""
+    row = connection.execute("select kiket_analytics.lend_logins(%s) as lent", [schema]).fetchone()
+    assert row is not None
+    database = sql.Identifier(connection.info.dbname)
+    for login in map(sql.Identifier, row["lent"]):
+        connection.execute(sql.SQL("set local role {}").format(login))
+        connection.execute(sql.SQL("alter role {} reset all").format(login))
+        connection.execute(sql.SQL("alter role {} in database {} reset all").format(login, database))
+        connection.execute("reset role")
+    if row["lent"]:
+        connection.execute("select kiket_analytics.take_back_logins(%s::name[])", [row["lent"]])
 
 
 @contextmanager

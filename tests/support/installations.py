@@ -38,8 +38,10 @@ class Installation:
         ledger_url = database.with_roles()
         with Database(ledger_url, max_connections=8) as ledger:
             made = cls(database, ledger_url, ledger)
-            yield made
-            made.forget()
+            try:
+                yield made
+            finally:
+                made.forget()
 
     def add(self, slug: str | None = None) -> Candidate:
         """A new organisation, opted in, whose roles nobody has made before if the slug is left to chance."""
@@ -126,15 +128,18 @@ _CATALOGS = (
     "select to_jsonb(d.datacl::text) as row from pg_database as d where datname = current_database()",
     "select jsonb_build_array(nspname, nspowner::regrole, nspacl::text) as row from pg_namespace"
     " where nspname !~ '^pg_'",
-    "select jsonb_build_array(oid::regclass, relkind, relowner::regrole, relacl::text, reloptions::text,"
-    " case when relkind = 'v' then pg_get_viewdef(oid) end) as row from pg_class"
+    # Without any grant, the rights of an owner stand for themselves; after one was taken back, they are written out.
+    "select jsonb_build_array(oid::regclass, relkind, relowner::regrole,"
+    " (select array_agg(acl::text order by acl::text) from unnest("
+    "coalesce(relacl, acldefault(case relkind when 'S' then 's' else 'r' end::\"char\", relowner))) as acl),"
+    " reloptions::text, case when relkind = 'v' then pg_get_viewdef(oid) end) as row from pg_class"
     " where relnamespace <> 'pg_toast'::regnamespace and relpersistence <> 't' and relkind <> 'i'",
     "select jsonb_build_array(attrelid::regclass, attname, attacl::text) as row from pg_attribute"
     " where attacl is not null",
     "select jsonb_build_array(oid::regprocedure, proowner::regrole, proacl::text, prosrc, prosecdef, proconfig::text)"
     " as row from pg_proc where proacl is not null",
-    "select jsonb_build_array(defaclrole::regrole, defaclnamespace::regnamespace, defaclobjtype, defaclacl::text) as row"
-    " from pg_default_acl",
+    "select jsonb_build_array(defaclrole::regrole, defaclnamespace::regnamespace, defaclobjtype, defaclacl::text)"
+    " as row from pg_default_acl",
     "select jsonb_build_array(setdatabase, setrole::regrole, setconfig::text) as row from pg_db_role_setting",
     "select jsonb_build_array(parname, paracl::text) as row from pg_parameter_acl",
     "select to_jsonb(g) as row from kiket_analytics.gates as g",
@@ -146,3 +151,16 @@ _CATALOGS = (
 def catalogs(database: Any) -> list[list[Any]]:
     """Roles, memberships, settings, owners, rights and gates as they are, in an order of their own."""
     return [sorted((row["row"] for row in database.rows(query)), key=repr) for query in _CATALOGS]
+
+
+# For a stand-in for dbt that connects as dbt does: as whom and where its environment says, by libpq's password file.
+CONNECT = """
+import psycopg
+
+def connect(**options):
+    return psycopg.connect(
+        host=os.environ["DBT_HOST"], port=os.environ["DBT_PORT"], dbname=os.environ["DBT_DATABASE"],
+        user=os.environ["DBT_USER"], application_name=os.environ["DBT_APPLICATION_NAME"], autocommit=True, **options
+    )
+
+"""

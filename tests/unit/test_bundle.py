@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from kiket_worker.dbt.bundle import Bundle, core_bundle
+from kiket_worker.dbt.bundle import Bundle, core_bundle, shared_bundle
 
 
 @pytest.fixture
@@ -75,3 +75,59 @@ def test_the_core_project_is_found_with_its_profiles() -> None:
     assert (bundle.project_dir / "dbt_project.yml").is_file()
     assert (bundle.profiles_dir / "profiles.yml").is_file()
     assert len(bundle.digest) == 64
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.fixture
+def core(project: Path) -> Bundle:
+    for name in ("models/shared/dim.sql", "models/marts/fct.sql", "macros/m.sql", "tests/generic/g.sql", "tests/t.sql"):
+        put(project, name)
+    put(project, "models/shared_not/x.sql")
+    put(project, "target/manifest.json")
+    return Bundle(project)
+
+
+def test_the_shared_part_has_no_model_of_an_organisation(
+    core: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    laid_out = shared_bundle(core).laid_out(tmp_path_factory.mktemp("out") / "project")
+    assert files(laid_out.project_dir) == {
+        *("dbt_project.yml", "profiles/profiles.yml", "macros/m.sql", "tests/generic/g.sql", "models/shared/dim.sql"),
+    }
+    assert laid_out.profiles_dir.is_dir()
+
+
+def test_what_is_laid_out_has_the_digest_of_what_it_was_laid_out_from(
+    core: Bundle, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for bundle in (core, shared_bundle(core)):
+        assert bundle.laid_out(tmp_path_factory.mktemp("out")).digest == bundle.digest
+    assert shared_bundle(core).digest != core.digest
+
+
+@pytest.mark.parametrize(
+    ("name", "counts"),
+    [
+        ("models/shared/other.sql", True),
+        ("macros/m.sql", True),
+        ("dbt_project.yml", True),
+        ("models/marts/fct.sql", False),
+        ("models/a.sql", False),
+        ("tests/t.sql", False),
+        ("models/shared_not/x.sql", False),
+    ],
+)
+def test_only_what_the_shared_models_are_made_of_makes_them_due_again(core: Bundle, name: str, counts: bool) -> None:
+    before, whole = shared_bundle(core).digest, Bundle(core.project_dir).digest
+    put(core.project_dir, name, "changed")
+    assert (shared_bundle(core).digest != before) is counts
+    assert Bundle(core.project_dir).digest != whole
+
+
+def test_the_shared_part_of_the_core_project_is_what_the_shared_folder_has(tmp_path: Path) -> None:
+    laid_out = shared_bundle(core_bundle()).laid_out(tmp_path / "project")
+    models = {name for name in files(laid_out.project_dir) if name.endswith(".sql") and name.startswith("models/")}
+    assert models == {"models/shared/dim_dates.sql"}

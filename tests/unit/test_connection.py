@@ -80,3 +80,28 @@ def test_the_password_file_is_the_owners_and_escaped_as_libpq_reads_it(
 def test_the_password_is_neither_in_the_environment_nor_in_print(tmp_path: Path) -> None:
     connection = DbtConnection("h", 1, "d", "u", "hush-hush")
     assert "hush-hush" not in repr(connection) + repr(connection.environment(tmp_path / "pgpass"))
+
+
+def test_an_organisation_logs_in_to_the_same_database_as_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    own = DbtConnection.from_settings(settings(monkeypatch))
+    tenant = own.logged_in_as("analytics_org_acme", "hush-hush")
+    assert (tenant.user, tenant.password) == ("analytics_org_acme", "hush-hush")
+    assert tenant.address == own.address
+    assert tenant.libpq == own.libpq
+    assert own.user == "app", "the worker's own stays as it is"
+    assert "hush-hush" not in repr(tenant) + repr(tenant.environment(Path("/pgpass")))
+
+
+def test_the_address_says_where_the_database_is_and_not_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    connection = DbtConnection.from_settings(settings(monkeypatch, URL + "&channel_binding=require&application_name=x"))
+    assert connection.address == {
+        "host": "db.example",
+        "port": "6543",
+        "dbname": "kiket",
+        "sslmode": "verify-full",
+        "sslrootcert": "/etc/ca.pem",
+        "channel_binding": "require",
+    }
+    variables = {"DBT_HOST": "pooler", "DBT_PORT": "1", "DBT_DATABASE": "other"}
+    elsewhere = DbtConnection.from_settings(settings(monkeypatch, "postgresql://me:x@/kiket?host=%2Frun", **variables))
+    assert elsewhere.address == {"host": "pooler", "port": "1", "dbname": "other"}

@@ -6,8 +6,15 @@ from typing import Any
 
 import pytest
 
-from kiket_worker.dbt.results import ModelResult, error_of_event, model_of_event, read_event, read_results
-from kiket_worker.errors import DbtNoResults
+from kiket_worker.dbt.results import (
+    ModelResult,
+    check_schemas,
+    error_of_event,
+    model_of_event,
+    read_event,
+    read_results,
+)
+from kiket_worker.errors import DbtNoResults, SchemaForbidden
 
 MODEL = "model.kiket_analytics.dim_users"
 
@@ -140,3 +147,83 @@ def test_only_errors_are_errors_and_their_words_are_storable() -> None:
     assert error_of_event({"info": {"level": "info", "msg": "fine"}, "data": {}}) is None
     assert error_of_event({"info": {"level": "error", "msg": ""}, "data": {}}) is None
     assert error_of_event({"info": {"level": "error", "msg": "no\x00 \udc00"}, "data": {}}) == "no� ?"
+
+
+SCHEMA = "analytics_org_acme"
+
+
+def node(name: str, schema: object = SCHEMA, kind: str = "model", **more: Any) -> dict[str, Any]:
+    return {"unique_id": f"{kind}.kiket_analytics.{name}", "resource_type": kind, "schema": schema, "tags": []} | more
+
+
+def manifest(folder: Path, *nodes: dict[str, Any]) -> Path:
+    path = folder / "manifest.json"
+    path.write_text(json.dumps({"metadata": {}, "nodes": {entry["unique_id"]: entry for entry in nodes}}))
+    return path
+
+
+@pytest.mark.parametrize("kind", ["model", "seed", "snapshot", "test"])
+@pytest.mark.parametrize("schema", ["analytics_org_globex", "public", "ANALYTICS_ORG_ACME", "", None])
+def test_a_node_that_would_be_built_elsewhere_is_named_with_its_schema(
+    tmp_path: Path, kind: str, schema: str | None
+) -> None:
+    path = manifest(tmp_path, node("good"), node("bad", schema, kind))
+    with pytest.raises(SchemaForbidden) as caught:
+        check_schemas(path, SCHEMA, ("tag:shared",))
+    assert f"{kind}.kiket_analytics.bad in {schema}" in str(caught.value)
+    assert SCHEMA in str(caught.value)
+    assert "good" not in str(caught.value)
+
+
+def test_of_many_strange_nodes_a_few_are_named(tmp_path: Path) -> None:
+    path = manifest(tmp_path, *(node(f"n{number:03}", "public") for number in range(100)))
+    with pytest.raises(SchemaForbidden) as caught:
+        check_schemas(path, SCHEMA, ())
+    assert "n000 in public; model.kiket_analytics.n001" in str(caught.value)
+    assert len(str(caught.value)) < 500
+
+
+def test_nodes_that_are_not_built_here_may_have_any_schema(tmp_path: Path) -> None:
+    path = manifest(
+        tmp_path,
+        node("good"),
+        node("dim_dates", "analytics_shared", tags=["x", "shared"]),
+        node("look", "public", "analysis"),
+        node("hook", "public", "operation"),
+    )
+    check_schemas(path, SCHEMA, ("tag:shared",))
+    with pytest.raises(SchemaForbidden, match="dim_dates"):
+        check_schemas(path, SCHEMA, ())
+    with pytest.raises(SchemaForbidden, match="dim_dates"):
+        check_schemas(path, SCHEMA, ("shared", "tag:other"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"{",
+        b"\xff",
+        b"[" * 100_000,
+        b"null",
+        b"[]",
+        b"{}",
+        b'{"nodes": null}',
+        b'{"nodes": []}',
+        b'{"nodes": {"a": 5}}',
+        b'{"nodes": {"a": {"resource_type": "model"}}}',
+    ],
+)
+def test_a_manifest_that_is_missing_or_odd_says_nothing(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "manifest.json"
+    if content is not None:
+        path.write_bytes(content)
+    check_schemas(path, SCHEMA, ("tag:shared",))
+    check_schemas(tmp_path, SCHEMA, ())
+
+
+def test_a_strange_schema_that_postgres_could_not_store_is_made_storable(tmp_path: Path) -> None:
+    path = manifest(tmp_path, node("bad", "nul \x00 half \ud83d"))
+    with pytest.raises(SchemaForbidden, match=r"bad in nul � half \?"):
+        check_schemas(path, SCHEMA, ())

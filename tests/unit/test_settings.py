@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kiket_worker.errors import InvalidSetting
-from kiket_worker.settings import Settings, load_settings
+from kiket_worker.settings import IsolationMode, Settings, load_settings
 
 VARIABLES = {str(field.alias) for field in Settings.model_fields.values()}
 REQUIRED = ("DATABASE_URL", "RABBITMQ_URL", "ARTIFACTS_URL")
@@ -102,6 +102,19 @@ def test_an_empty_optional_variable_counts_as_unset(monkeypatch: pytest.MonkeyPa
         ("KIKET_RUN_TIME_LIMIT_SECONDS", "0"),
         ("KIKET_RUN_TIME_LIMIT_SECONDS", "1 h"),
         ("KIKET_RUN_TIME_LIMIT_SECONDS", "inf"),
+        ("KIKET_ISOLATION", "none"),
+        ("KIKET_TENANT_KEYS", SECRET),
+        ("KIKET_TENANT_KEYS", f"1:{SECRET}"),
+        ("KIKET_TENANT_CONNECTIONS", "2"),
+        ("KIKET_TENANT_CONNECTIONS", "-1"),
+        ("KIKET_TENANT_STATEMENT_SECONDS", "0"),
+        ("KIKET_TENANT_STATEMENT_SECONDS", "86401"),
+        ("KIKET_TENANT_STATEMENT_SECONDS", "1.5"),
+        ("KIKET_TENANT_IDLE_SECONDS", "0"),
+        ("KIKET_TENANT_TEMP_MEGABYTES", "0"),
+        ("KIKET_TENANT_TEMP_MEGABYTES", "-1"),
+        ("KIKET_TENANT_QUOTA_MEGABYTES", "0"),
+        ("KIKET_SHARED_INTERVAL_HOURS", "0"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_variables_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -118,6 +131,12 @@ def test_a_wrong_value_is_refused_by_its_variables_name(monkeypatch: pytest.Monk
         ("ARTIFACTS_URL", "file:///var/lib/kiket/artifacts"),
         ("KIKET_CONCURRENCY", "64"),
         ("DBT_PORT", "65535"),
+        ("KIKET_ISOLATION", "roles"),
+        ("KIKET_ISOLATION", "shared"),
+        ("KIKET_TENANT_KEYS", f"1:{SECRET}{SECRET}{SECRET}"),
+        ("KIKET_TENANT_KEYS", f"1:{SECRET}{SECRET}{SECRET},2:{SECRET}{SECRET}{SECRET}"),
+        ("KIKET_TENANT_CONNECTIONS", "3"),
+        ("KIKET_GATES_FILE", "/etc/kiket/gates.toml"),
     ],
 )
 def test_every_documented_form_is_taken(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -132,12 +151,17 @@ def test_memory_means_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_secret_is_printed_with_the_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DBT_PASSWORD", SECRET)
+    monkeypatch.setenv("KIKET_TENANT_KEYS", f"1:{SECRET}{SECRET}{SECRET}")
     settings = load_settings()
     assert SECRET not in repr(settings)
     assert SECRET not in str(settings)
     assert SECRET not in settings.model_dump_json()
     assert settings.dbt_password is not None
     assert settings.dbt_password.get_secret_value() == SECRET
+
+
+def test_organisations_are_kept_apart_by_roles_unless_somebody_says_otherwise() -> None:
+    assert load_settings().isolation is IsolationMode.ROLES
 
 
 def test_env_example_lists_every_variable_and_no_other() -> None:

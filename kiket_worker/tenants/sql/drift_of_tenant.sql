@@ -44,7 +44,9 @@ tenant_schema as (
     select
         nspowner,
         (
-            select coalesce(array_agg(grantee::regrole || '=' || privilege_type order by grantee::regrole::text, privilege_type), '{}')
+            select coalesce(array_agg(concat(
+                grantee::regrole, '=', privilege_type, case when is_grantable then ', and may pass it on' end
+            ) order by grantee::regrole::text, privilege_type), '{}')
             from aclexplode(nspacl)
         ) = (
             select array_agg(name || '=' || privilege order by name, privilege)

@@ -1,0 +1,46 @@
+"""The installation that is attacked: made once for a test process, as its first build by real dbt takes seconds."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from kiket_worker.dev import postgres
+from kiket_worker.ledger.database import Database
+from kiket_worker.ledger.runs import Status
+from tests.conftest import SAMPLE_NOW, TestDatabase
+
+# Before it is imported, so that what fails in it says with what values.
+pytest.register_assert_rewrite("tests.isolation.siege")
+
+from tests.isolation.siege import Siege  # noqa: E402
+
+_EARLIER_USAGE = Path("kiket_worker/dev/sql/earlier_usage.sql")
+
+
+@pytest.fixture(scope="session")
+def siege(
+    postgres_url: str, sample_template: str, tmp_path_factory: pytest.TempPathFactory, pytestconfig: Any
+) -> Iterator[Siege]:
+    """`acme` is provisioned and attacks; `blue-harbor` and the shared schema are built by real dbt."""
+    url = postgres.create_database(postgres_url, "besieged", sample_template)
+    ledger_url = TestDatabase(url).with_roles()
+    with (
+        Database(ledger_url, max_connections=8) as database,
+        TestDatabase(url).connect() as admin,
+    ):
+        usage = (pytestconfig.rootpath / _EARLIER_USAGE).read_bytes()
+        with psycopg.connect(url) as connection:
+            connection.execute(usage, {"now": SAMPLE_NOW})
+        made = Siege(url, ledger_url, tmp_path_factory.mktemp("siege"), database, admin)
+        built = made.refresh("blue-harbor")
+        assert built.status is Status.SUCCEEDED, built
+        made.mend()
+        admin.execute("comment on table analytics_org_blue_harbor.dim_users is 'said by blue-harbor'")
+        admin.execute("analyze")
+        with made.bystanders():
+            made.remember()
+            yield made
+    postgres.drop_database(postgres_url, "besieged")
