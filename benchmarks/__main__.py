@@ -8,11 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import queue
+from benchmarks import isolation, queue
 from benchmarks.figures import Benchmark
 
 # By name: what measures, in full or in short form.
-BENCHMARKS: dict[str, Callable[[bool], Benchmark]] = {"queue": queue.measure}
+BENCHMARKS: dict[str, Callable[[bool], Benchmark]] = {"queue": queue.measure, "isolation": isolation.measure}
 
 
 def main() -> None:

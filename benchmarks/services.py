@@ -91,13 +91,7 @@ class Services:
                 " from generate_series(1, %s) as number",
                 [organization_count],
             )
-            ledger.execute("create table analytics_shared.dim_dates ()")
-            ledger.execute(
-                "insert into kiket_analytics.shared_refreshes"
-                " (schema_name, bundle_digest, lease_epoch, worker, outcome, finished_at)"
-                " values ('analytics_shared', %s, 1, 'benchmark', 'succeeded', now())",
-                [shared_bundle(core_bundle()).digest],
-            )
+            pretend_shared_models(ledger)
             self._delete_queues()
             stub = folder / "stub-dbt"
             stub.write_text(_STUB.format(folder=folder, results=_STUB_RESULTS))
@@ -260,21 +254,53 @@ class Process:
             self.child.wait()
 
 
+def pretend_shared_models(superuser: psycopg.Connection[Any]) -> None:
+    """Let the shared models look as if they had just been built, so that no refresh builds them."""
+    superuser.execute("create schema if not exists analytics_shared")
+    superuser.execute("create table analytics_shared.dim_dates ()")
+    superuser.execute(
+        "insert into kiket_analytics.shared_refreshes"
+        " (schema_name, bundle_digest, lease_epoch, worker, outcome, finished_at)"
+        " values ('analytics_shared', %s, 1, 'benchmark', 'succeeded', now())",
+        [shared_bundle(core_bundle()).digest],
+    )
+
+
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
+    """A folder with a path short enough for a unix socket, which TMPDIR's may not be; removed in the end."""
+    folder = Path(tempfile.mkdtemp(prefix="kiket-bench-", dir="/tmp"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def postgres_in(folder: Path) -> Iterator[str]:
+    """A Postgres with its data in `folder`, as the URL of its superuser; stopped in the end."""
+    try:
+        yield postgres.start(folder)
+    finally:
+        postgres.stop(folder)
+
+
+def postgres_version(admin_url: str) -> str:
+    """What the server says of its version."""
+    with psycopg.connect(admin_url) as connection:
+        return connection.info.parameter_status("server_version") or "unknown"
+
+
 @contextmanager
 def running() -> Iterator[Services]:
     """Start the services; stop them and remove all that they left, in the end."""
-    # A unix socket's path is short, and TMPDIR may not be.
-    folder = Path(tempfile.mkdtemp(prefix="kiket-bench-", dir="/tmp"))
-    try:
-        admin_url = postgres.start(folder / "postgres")
-        rabbitmq_url = rabbitmq.start(folder / "rabbitmq")
-        with psycopg.connect(admin_url) as connection:
-            postgres_version = connection.info.parameter_status("server_version") or "unknown"
-        with pika.BlockingConnection(pika.URLParameters(rabbitmq_url)) as client:
-            # What a server says of itself is in pika's inner connection only.
-            rabbitmq_version = str(client._impl.server_properties["version"])
-        yield Services(folder, admin_url, rabbitmq_url, machine(postgres=postgres_version, rabbitmq=rabbitmq_version))
-    finally:
-        rabbitmq.stop(folder / "rabbitmq")
-        postgres.stop(folder / "postgres")
-        shutil.rmtree(folder, ignore_errors=True)
+    with temporary_folder() as folder, postgres_in(folder / "postgres") as admin_url:
+        try:
+            rabbitmq_url = rabbitmq.start(folder / "rabbitmq")
+            with pika.BlockingConnection(pika.URLParameters(rabbitmq_url)) as client:
+                # What a server says of itself is in pika's inner connection only.
+                rabbitmq_version = str(client._impl.server_properties["version"])
+            versions = machine(postgres=postgres_version(admin_url), rabbitmq=rabbitmq_version)
+            yield Services(folder, admin_url, rabbitmq_url, versions)
+        finally:
+            rabbitmq.stop(folder / "rabbitmq")

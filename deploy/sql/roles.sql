@@ -10,7 +10,7 @@
 -- role               login  what it is for
 -- kiket_ledger       yes    ticker, worker, command line: DATABASE_URL. Rows of the ledger, slugs of organisations
 -- kiket_metrics      yes    reads runs, leases and settings for metrics; writes nothing
--- kiket_provisioner  no     owns the functions that make, mend and drop tenants; nobody can log in as it
+-- kiket_provisioner  no     owns the functions that make, mend and drop tenants, and holds a tenant's roles meanwhile only
 -- kiket_warden       no     owns the function that ends sessions of tenants; nobody can log in as it
 -- analytics_gates    no     owns the gates; reads the listed columns of raw tables and nothing else
 -- analytics_tenants  no     group: what every organisation's role may do beside owning its schema
@@ -47,7 +47,9 @@ $$;
 
 alter role kiket_ledger login;
 alter role kiket_metrics login connection limit 4;
--- It makes the roles of organisations, and may change those only that it has made (Postgres 16).
+-- It may change roles that it is an administrator of (Postgres 16): those that `hold_login` gives it, until
+-- `release_login`. Were it one of all that it ever made, each change of any membership would cost it a look at all of
+-- them: a fifth of a second among six thousand tenants.
 alter role kiket_provisioner nologin createrole;
 grant analytics_tenants, analytics_readers to kiket_provisioner with admin true, inherit false, set false;
 -- Roles of tenants get a limit on temporary files that they cannot lift; setting it takes a right of its own.
@@ -209,8 +211,46 @@ alter function kiket_analytics.tenant_settings(text, integer, integer, integer) 
 revoke all on function kiket_analytics.tenant_settings(text, integer, integer, integer) from public;
 grant execute on function kiket_analytics.tenant_settings(text, integer, integer, integer) to kiket_ledger;
 
--- Set one login of a tenant as it should be: making it if need be, with a password, a limit on connections, the given
--- settings and the membership in one group. Refuses a role that has more than a tenant's rights.
+-- Make a login of a tenant if need be, and give kiket_provisioner all rights on it, until `release_login`. The only two
+-- functions that act as the superuser who installed them: for names of tenants' roles, and for kiket_provisioner alone.
+-- Refuses a role that has more than a tenant's rights.
+create or replace function kiket_analytics.hold_login(login text) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if login !~ '^analytics_(org|ro)_[a-z0-9]([a-z0-9_]*[a-z0-9])?$' or length(login) > 63 then
+        raise exception '% is no name of a tenant''s role', quote_literal(login) using errcode = 'invalid_name';
+    end if;
+    if exists (
+        select from pg_roles
+        where rolname = login and (rolsuper or rolcreatedb or rolcreaterole or rolreplication or rolbypassrls)
+    ) then
+        raise exception 'role % has more rights than an organisation''s role may have', login
+            using errcode = 'invalid_role_specification',
+                hint = format('As a superuser: alter role %I nosuperuser nocreatedb nocreaterole noreplication nobypassrls', login);
+    end if;
+    if not exists (select from pg_roles where rolname = login) then
+        execute format('create role %I', login);
+    end if;
+    execute format('grant %I to kiket_provisioner with admin true, inherit true, set true', login);
+end
+$$;
+
+create or replace function kiket_analytics.release_login(login text) returns void
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    if login !~ '^analytics_(org|ro)_[a-z0-9]([a-z0-9_]*[a-z0-9])?$' then
+        raise exception '% is no name of a tenant''s role', quote_literal(login) using errcode = 'invalid_name';
+    end if;
+    execute format('revoke %I from kiket_provisioner', login);
+end
+$$;
+
+-- Set one login of a tenant, which is held, as it should be: with a password, a limit on connections, the given settings
+-- and the membership in one group.
 create or replace function kiket_analytics.set_up_login(
     login text, verifier text, connection_limit integer, settings text[], membership text
 ) returns void
@@ -218,21 +258,10 @@ language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
-    present record;
     other text;
     grantor text;
     setting text;
 begin
-    select * into present from pg_roles where rolname = login;
-    if not found then
-        execute format('create role %I', login);
-    elsif present.rolsuper or present.rolcreatedb or present.rolcreaterole or present.rolreplication
-        or present.rolbypassrls
-    then
-        raise exception 'role % has more rights than an organisation''s role may have', login
-            using errcode = 'invalid_role_specification',
-                hint = format('As a superuser: alter role %I nosuperuser nocreatedb nocreaterole noreplication nobypassrls', login);
-    end if;
     execute format(
         'alter role %I with login inherit connection limit %s password %L valid until ''infinity''',
         login, connection_limit, verifier
@@ -271,6 +300,25 @@ begin
 end
 $$;
 
+-- Whether a role of this name may be made a tenant's: there is none; or provisioning has made it, which shows by its
+-- group or by the table of tenants; or a superuser has made kiket_provisioner its administrator.
+create or replace function kiket_analytics.is_ours(login text) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+    select not exists (select from pg_roles where rolname = login)
+        or exists (select from kiket_analytics.tenants where login in (tenants.schema_name, tenants.reader_name))
+        or exists (
+            select
+            from pg_auth_members
+            where (member = (select oid from pg_roles where rolname = login)
+                and roleid in ('analytics_tenants'::regrole, 'analytics_readers'::regrole)
+                and grantor = 'kiket_provisioner'::regrole)
+            or (roleid = (select oid from pg_roles where rolname = login)
+                and member = 'kiket_provisioner'::regrole and admin_option)
+        )
+$$;
+
 -- Make or mend an organisation's schema, its role and the read-only twin. Gives null, or, where the schema has another
 -- owner, who that is: the roles are made then, and nothing else, until somebody with that right gives the schema away.
 -- Passwords come as SCRAM verifiers (RFC 5803), so that no statement ever has one in clear. `epoch` is that of the
@@ -292,6 +340,7 @@ declare
     reader text;
     lease kiket_analytics.leases;
     known kiket_analytics.tenants;
+    login text;
     owner name;
     stranger oid;
     relations text;
@@ -320,6 +369,12 @@ begin
         raise exception 'schema % is being refreshed', tenant using errcode = 'object_in_use';
     end if;
 
+    foreach login in array array[tenant, reader] loop
+        if not kiket_analytics.is_ours(login) then
+            raise exception 'role % is of somebody else', login using errcode = 'insufficient_privilege';
+        end if;
+        perform kiket_analytics.hold_login(login);
+    end loop;
     perform kiket_analytics.set_up_login(
         tenant, verifier, connection_limit,
         kiket_analytics.tenant_settings(tenant, temp_megabytes, statement_seconds, idle_seconds), 'analytics_tenants'
@@ -331,15 +386,13 @@ begin
         'analytics_readers'
     );
 
-    -- The tenant's own rights, until the end of this function: to give it its schema, and to grant in its name.
-    execute format('grant %I to kiket_provisioner with inherit true, set true', tenant);
     select rolname into owner
     from pg_namespace join pg_roles on pg_roles.oid = nspowner
     where nspname = tenant;
     if not found then
         execute format('create schema %I authorization %I', tenant, tenant);
     elsif owner <> tenant then
-        execute format('revoke %I from kiket_provisioner', tenant);
+        perform kiket_analytics.release_login(tenant), kiket_analytics.release_login(reader);
         return owner;
     end if;
     for stranger in
@@ -369,7 +422,7 @@ begin
         execute format('grant select on %s to %I', relations, reader);
     end if;
     execute format('alter default privileges for role %I in schema %I grant select on tables to %I', tenant, tenant, reader);
-    execute format('revoke %I from kiket_provisioner', tenant);
+    perform kiket_analytics.release_login(tenant), kiket_analytics.release_login(reader);
 
     insert into kiket_analytics.tenants as present (
         schema_name, reader_name, organization_id, key_version, connection_limit
@@ -447,6 +500,7 @@ begin
                 where setrole = pg_roles.oid and split_part(setting, '=', 1) in ('role', 'session_authorization')
             )
     loop
+        perform kiket_analytics.hold_login(login);
         execute format('grant %I to %I with inherit false, set true, admin false', login, session_user);
         lent := lent || login;
     end loop;
@@ -463,6 +517,7 @@ declare
 begin
     foreach login in array lent loop
         execute format('revoke %I from %I', login, session_user);
+        perform kiket_analytics.release_login(login);
     end loop;
 end
 $$;
@@ -494,7 +549,7 @@ begin
     -- The schema first, with the owner's rights: the twin's rights on it go with it, and nobody else could revoke them.
     foreach login in array array[tenant, known.reader_name] loop
         if exists (select from pg_roles where rolname = login) then
-            execute format('grant %I to kiket_provisioner with inherit true, set true', login);
+            perform kiket_analytics.hold_login(login);
             if login = tenant then
                 execute format('drop schema if exists %I cascade', tenant);
             end if;
@@ -583,6 +638,7 @@ end
 $$;
 
 alter function kiket_analytics.set_up_login(text, text, integer, text[], text) owner to kiket_provisioner;
+alter function kiket_analytics.is_ours(text) owner to kiket_provisioner;
 alter function kiket_analytics.provision_tenant(
     bigint, text, text, integer, integer, integer, integer, integer, bigint
 ) owner to kiket_provisioner;
@@ -596,7 +652,10 @@ alter function kiket_analytics.end_overrunning_sessions(text, double precision, 
 alter function kiket_analytics.names_of_tenant(text, boolean) owner to kiket_warden;
 
 revoke all on function
+    kiket_analytics.hold_login(text),
+    kiket_analytics.release_login(text),
     kiket_analytics.set_up_login(text, text, integer, text[], text),
+    kiket_analytics.is_ours(text),
     kiket_analytics.provision_tenant(bigint, text, text, integer, integer, integer, integer, integer, bigint),
     kiket_analytics.provision_shared(text, integer, integer, integer, integer, integer, bigint),
     kiket_analytics.lend_logins(text),
@@ -615,6 +674,7 @@ grant execute on function
     kiket_analytics.end_tenant_sessions(text, boolean),
     kiket_analytics.end_overrunning_sessions(text, double precision, double precision)
 to kiket_ledger;
+grant execute on function kiket_analytics.hold_login(text), kiket_analytics.release_login(text) to kiket_provisioner;
 -- Whoever drops a tenant ends its sessions first; whoever lends its logins has to know their names.
 grant execute on function
     kiket_analytics.end_tenant_sessions(text, boolean), kiket_analytics.names_of_tenant(text, boolean)

@@ -51,12 +51,16 @@ class Installation:
     variables: dict[str, str]
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
-    def run(self, *arguments: object, without: tuple[str, ...] = (), **variables: str) -> Result:
+    def run(
+        self, *arguments: object, without: tuple[str, ...] = (), typed: str | None = None, **variables: str
+    ) -> Result:
+        """Run a command to its end; `typed` is what it reads from standard input."""
         done = subprocess.run(
             [COMMAND, *map(str, arguments)],
             env=self._environment(variables, without),
             cwd=self.folder,
             capture_output=True,
+            input=typed,
             text=True,
             timeout=120,
             check=False,

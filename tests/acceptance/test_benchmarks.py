@@ -11,16 +11,39 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 
-QUEUE_FIGURES = {
-    "publish_to_claimed_per_second": "1/s",
-    "manual_start_seconds_p50_idle": "s",
-    "manual_start_seconds_p99_idle": "s",
-    "manual_start_seconds_p50_backlog": "s",
-    "manual_start_seconds_p99_backlog": "s",
-    "two_workers_speedup": "ratio",
-    "recovery_after_sigkill_seconds": "s",
+# By benchmark: the figures and their units.
+FIGURES = {
+    "queue": {
+        "publish_to_claimed_per_second": "1/s",
+        "manual_start_seconds_p50_idle": "s",
+        "manual_start_seconds_p99_idle": "s",
+        "manual_start_seconds_p50_backlog": "s",
+        "manual_start_seconds_p99_backlog": "s",
+        "two_workers_speedup": "ratio",
+        "recovery_after_sigkill_seconds": "s",
+    },
+    "isolation": {
+        "provisioning_ratio": "ratio",
+        "provisioning_again_ratio": "ratio",
+        "drift_query_ratio": "ratio",
+        "gate_aggregate_ratio": "ratio",
+        "gate_bare_aggregate_ratio": "ratio",
+        "gate_incremental_ratio": "ratio",
+        "gate_join_ratio": "ratio",
+        "gate_short_join_ratio": "ratio",
+        "connect_ratio": "ratio",
+        "connect_ratio_usual_password": "ratio",
+        "refresh_wall_ratio": "ratio",
+        "refresh_cpu_ratio": "ratio",
+    },
 }
-WITH_TARGET = {"manual_start_seconds_p99_backlog", "two_workers_speedup", "recovery_after_sigkill_seconds"}
+WITH_TARGET = {
+    "queue": {"manual_start_seconds_p99_backlog", "two_workers_speedup", "recovery_after_sigkill_seconds"},
+    "isolation": {
+        *("provisioning_ratio", "gate_aggregate_ratio", "gate_incremental_ratio", "gate_join_ratio", "connect_ratio"),
+        *("refresh_wall_ratio", "refresh_cpu_ratio"),
+    },
+}
 
 
 def benchmarks(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -35,27 +58,28 @@ def benchmarks(*arguments: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def test_the_queue_benchmark_prints_and_writes_its_figures(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_benchmark_prints_and_writes_its_figures(tmp_path: Path, name: str) -> None:
     output = tmp_path / "build" / "bench.json"
-    result = benchmarks("queue", "--short", "--output", output)
+    result = benchmarks(name, "--short", "--output", output)
     assert result.returncode == 0, result.stderr
     (line,) = result.stdout.splitlines()
     document = json.loads(line)
     assert json.loads(output.read_text()) == [document]
 
     assert set(document) == {"benchmark", "machine", "figures"}
-    assert document["benchmark"] == "queue"
+    assert document["benchmark"] == name
     assert set(document["machine"]) == {"cores", "memory_gib", "python", "postgres", "rabbitmq"}
     assert all(document["machine"].values())
 
     figures = document["figures"]
-    assert {figure["name"]: figure["unit"] for figure in figures} == QUEUE_FIGURES
+    assert {figure["name"]: figure["unit"] for figure in figures} == FIGURES[name]
     for figure in figures:
         assert set(figure) == {"name", "value", "unit", "target", "holds", "how"}
         assert math.isfinite(figure["value"])
         assert figure["value"] > 0
         assert figure["how"]
-        if figure["name"] in WITH_TARGET:
+        if figure["name"] in WITH_TARGET[name]:
             comparison, limit = figure["target"].split()
             assert comparison in {"<=", ">="}
             assert math.isfinite(float(limit))

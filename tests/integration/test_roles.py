@@ -370,12 +370,52 @@ def test_no_function_that_lends_rights_can_be_led_astray_or_called_by_everybody(
         " from pg_proc where pronamespace in ('kiket_analytics'::regnamespace, 'analytics_raw'::regnamespace)"
         " and prosecdef"
     )
-    assert len(lending) == 6
+    assert len(lending) == 10
+    # As the superuser who has installed it: what makes and gives away a role of a tenant, and nothing else.
+    assert {function["name"] for function in lending if function["owner"] == "postgres"} == {
+        "kiket_analytics.hold_login(text)",
+        "kiket_analytics.release_login(text)",
+    }
     for function in lending:
         assert function["proconfig"] == ["search_path=pg_catalog, pg_temp"], function
         assert not function["open"], function
-        assert function["owner"] in {"kiket_provisioner", "kiket_warden", "analytics_gates"}
+        assert function["owner"] in {"kiket_provisioner", "kiket_warden", "analytics_gates", "postgres"}
         assert function["to_tenants"] is (function["name"] == "analytics_raw.session_organization_id()")
+
+
+NO_TENANTS = [
+    *("postgres", "kiket_ledger", "analytics_tenants", "analytics_shared", "analytics_org_", "analytics_org_a_", ""),
+    *(
+        "analytics_org_Acme",
+        "analytics_org_a b",
+        'analytics_org_a"; drop table x; --',
+        f"analytics_org_{'a' * 50}",
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize("name", NO_TENANTS)
+def test_no_role_but_a_tenants_can_be_held(installation: Installation, name: str | None) -> None:
+    with installation.database.connect() as connection:
+        connection.execute("set role kiket_provisioner")
+        with pytest.raises((psycopg.errors.InvalidName, psycopg.errors.NullValueNotAllowed)):
+            connection.execute("select kiket_analytics.hold_login(%s)", [name])
+        if name is None or len(name) < 60:
+            with pytest.raises((psycopg.errors.InvalidName, psycopg.errors.NullValueNotAllowed)):
+                connection.execute("select kiket_analytics.release_login(%s)", [name])
+
+
+def test_between_two_calls_the_provisioner_holds_nobody(installation: Installation) -> None:
+    """Or else each change of a membership would cost it a look at all tenants."""
+    candidate = installation.add()
+    installation.provision(candidate)
+    installation.execute(f"alter role {schema_name(candidate.slug)} set role = 'kiket_ledger'")
+    installation.provision(candidate)
+    held = installation.rows(
+        "select roleid::regrole::text as name from pg_auth_members where member = 'kiket_provisioner'::regrole"
+    )
+    assert {row["name"] for row in held} == {"analytics_tenants", "analytics_readers", "analytics_shared"}
 
 
 # Ending sessions.

@@ -693,7 +693,7 @@ VISIBLE = (
     ),
     Attack(
         "visible_comments",
-        "comments on others' relations",
+        "comments on others' schemas and relations",
         "select description from pg_description where description like '%blue-harbor%'",
         Shows((("said by blue-harbor",),)),
         QUERY,

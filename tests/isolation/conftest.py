@@ -7,7 +7,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from kiket_worker.dev import postgres
+from kiket_worker.dev import environment, postgres, sample
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Status
 from tests.conftest import SAMPLE_NOW, TestDatabase
@@ -22,10 +22,14 @@ _EARLIER_USAGE = Path("kiket_worker/dev/sql/earlier_usage.sql")
 
 @pytest.fixture(scope="session")
 def siege(
-    postgres_url: str, sample_template: str, tmp_path_factory: pytest.TempPathFactory, pytestconfig: Any
+    service_folder: Path, process_name: str, tmp_path_factory: pytest.TempPathFactory, pytestconfig: Any
 ) -> Iterator[Siege]:
-    """`acme` is provisioned and attacks; `blue-harbor` and the shared schema are built by real dbt."""
-    url = postgres.create_database(postgres_url, "besieged", sample_template)
+    """`acme` is provisioned and attacks; `blue-harbor` and the shared schema are built by real dbt.
+
+    A server of its own, as roles belong to a whole server, and no test but those of attacks may change any.
+    """
+    admin_url = postgres.start(service_folder / f"postgres-siege-{process_name}")
+    url = environment.load_platform(admin_url, "besieged", sample.tiny(), now=SAMPLE_NOW)
     ledger_url = TestDatabase(url).with_roles()
     with (
         Database(ledger_url, max_connections=8) as database,
@@ -38,9 +42,8 @@ def siege(
         built = made.refresh("blue-harbor")
         assert built.status is Status.SUCCEEDED, built
         made.mend()
-        admin.execute("comment on table analytics_org_blue_harbor.dim_users is 'said by blue-harbor'")
+        admin.execute("comment on schema analytics_org_blue_harbor is 'said by blue-harbor'")
         admin.execute("analyze")
         with made.bystanders():
             made.remember()
             yield made
-    postgres.drop_database(postgres_url, "besieged")
