@@ -16,7 +16,7 @@ demo: $(INSTALLED) ## Refresh the sample organisations end to end and write a re
 
 test: lint type ## Run every check and every test, on real services
 	scripts/install-rabbitmq
-	$(BIN)/pytest -n 2 --dist worksteal
+	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(INSTALLED) ## Measure this machine against the targets; build/bench.json has the figures
 	scripts/install-rabbitmq

@@ -36,7 +36,7 @@ class Sizes:
 
 
 FULL = Sizes()
-SHORT = Sizes(claimed_runs=30, requests=8, backlog=200, speedup_runs=16, speedup_pairs=1, kills=1)
+SHORT = Sizes(claimed_runs=20, requests=5, backlog=150, speedup_runs=10, speedup_pairs=1, kills=1)
 
 
 @dataclass(frozen=True)

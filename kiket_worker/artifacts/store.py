@@ -5,7 +5,6 @@ from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from kiket_worker.artifacts.directory import DirectoryStore
-from kiket_worker.artifacts.s3 import S3Store
 
 
 class Store(Protocol):
@@ -28,5 +27,8 @@ def open_store(url: str) -> Store:
     """The store of an `ARTIFACTS_URL`: `s3://bucket/prefix` or `file:///directory`."""
     parts = urlsplit(url)
     if parts.scheme == "s3":
+        # A quarter of a command's start, and only commands that reach S3 need it.
+        from kiket_worker.artifacts.s3 import S3Store  # noqa: PLC0415
+
         return S3Store(parts.netloc, unquote(parts.path).strip("/"))
     return DirectoryStore(Path(unquote(parts.path)))
