@@ -33,8 +33,8 @@ SAMPLE_NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
 
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):
-        # Short, because a unix socket's path is: below /tmp and not below pytest's own folder.
-        os.environ[_FOLDER] = tempfile.mkdtemp(prefix="kiket-", dir="/tmp")
+        # Short, because a unix socket's path is: not below pytest's own folder.
+        os.environ[_FOLDER] = tempfile.mkdtemp(prefix="kiket-", dir=_memory_or_disk())
     for variable in ("DATABASE_URL", "RABBITMQ_URL", "ARTIFACTS_URL"):
         os.environ.pop(variable, None)
 
@@ -47,6 +47,13 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         for server in folder.glob("postgres-*"):
             postgres.stop(server)
         shutil.rmtree(folder)
+
+
+def _memory_or_disk() -> Path:
+    """Where services keep their files: a clone of a template is made four times as fast where no disk is waited for."""
+    memory = Path("/dev/shm")
+    is_large = memory.is_dir() and os.access(memory, os.W_OK) and shutil.disk_usage(memory).free > 6 * 2**30
+    return memory if is_large else Path("/tmp")
 
 
 @pytest.fixture(autouse=True)
