@@ -30,7 +30,7 @@ from kiket_worker.tenants import provisioning
 from kiket_worker.tenants.keys import TenantKeys
 from kiket_worker.tenants.provisioning import Candidate, Provisioned, Rotated
 from kiket_worker.tenants.schema import reader_name, schema_name
-from tests.support.installations import Installation, catalogs
+from tests.support.installations import CONNECT, Installation, catalogs
 from tests.support.refreshes import Refreshes
 from tests.support.tenants import KEYS, isolation_of
 
@@ -38,16 +38,6 @@ SECRET = dict(KEYS.secrets)[1]
 NEWER = TenantKeys({1: SECRET, 2: "another-secret-of-the-tests-with-enough-characters"})
 NEWEST_ONLY = TenantKeys({2: NEWER.secrets[2]})
 NEWER_VARIABLE = ",".join(f"{version}:{secret}" for version, secret in NEWER.secrets.items())
-
-# As dbt, logs in and makes a table; `start` tells that it runs, and it goes on when told.
-CONNECTING = """
-import psycopg
-def connect():
-    return psycopg.connect(
-        host=os.environ["DBT_HOST"], port=os.environ["DBT_PORT"], dbname=os.environ["DBT_DATABASE"],
-        user=os.environ["DBT_USER"], application_name=os.environ["DBT_APPLICATION_NAME"], autocommit=True,
-    )
-"""
 
 
 def can_log_in(installation: Installation, role: str, password: str) -> bool:
@@ -718,7 +708,7 @@ def test_a_refresh_gives_its_organisation_the_newest_key(
     refreshes = Refreshes.prepare(installation.database.url, installation.ledger, tmp_path)
     refreshes.execute("grant insert on public.audit to kiket_ledger")
     isolation = isolation_of(installation.ledger_url, KIKET_TENANT_KEYS=NEWER_VARIABLE)
-    services = refreshes.services(CONNECTING + "connect()\nbuild('a')", libraries=True, isolation=isolation)
+    services = refreshes.services(CONNECT + "connect()\nbuild('a')", libraries=True, isolation=isolation)
     run_id = refreshes.request(tenant.slug)
     assert refresh(run_id, services, Cancellation()) is Status.SUCCEEDED
     assert version_of(installation, tenant) == 2
