@@ -174,6 +174,13 @@ TENANT_SESSION_ENDED = Event(
     _RUN | {"overrun", "duration_seconds"},
     "The model's author makes it cheaper; or raise KIKET_TENANT_STATEMENT_SECONDS or KIKET_TENANT_IDLE_SECONDS.",
 )
+TENANT_SESSION_TERMINATED = Event(
+    "tenant.session_terminated",
+    logging.WARNING,
+    "A session of an organisation that is not being refreshed took longer than it may and was ended.",
+    frozenset({"role", "overrun", "duration_seconds"}),
+    "Whoever runs dashboards makes the query cheaper, or ends its transactions; or raise the same two variables.",
+)
 TENANT_QUOTA_EXCEEDED = Event(
     "tenant.quota_exceeded",
     logging.ERROR,

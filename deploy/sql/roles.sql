@@ -140,6 +140,8 @@ grant select (id, slug) on public.organizations to kiket_provisioner;
 grant select, insert, update on kiket_analytics.leases to kiket_provisioner;
 grant select, insert, update, delete on kiket_analytics.tenants to kiket_provisioner;
 grant select on kiket_analytics.roles to kiket_provisioner, kiket_warden;
+-- kiket_warden: which roles are tenants', and who of them is being refreshed.
+grant select on kiket_analytics.tenants, kiket_analytics.leases to kiket_warden;
 
 -- analytics_gates: whose session it is. Its rights on raw tables come with the list of gates.
 grant select (schema_name, reader_name, organization_id) on kiket_analytics.tenants to analytics_gates;
@@ -587,38 +589,6 @@ begin
 end
 $$;
 
--- End the sessions of a tenant whose statement takes too long, or that idle in a transaction; give one row for each.
--- From outside, because a tenant may lift every time-out of its own session. All times in seconds.
-create or replace function kiket_analytics.end_overrunning_sessions(
-    tenant text, statement_seconds double precision, idle_seconds double precision
-) returns table (pid integer, overrun text, seconds double precision)
-language plpgsql security definer
-set search_path = pg_catalog, pg_temp
-as $$
-declare
-    names name[];
-begin
-    names := kiket_analytics.names_of_tenant(tenant, true);
-    perform pg_stat_clear_snapshot();
-    -- Chosen first and ended one by one: in one statement, Postgres might call the function before it filters.
-    for pid, overrun, seconds in
-        select
-            session.pid,
-            case when session.state like 'idle in transaction%' then 'idle' else 'statement' end,
-            extract(epoch from clock_timestamp() - case
-                when session.state like 'idle in transaction%' then session.state_change else session.query_start
-            end)
-        from pg_stat_activity as session
-        where session.usename = any (names) and session.backend_type = 'client backend' and session.state <> 'idle'
-    loop
-        if seconds > (case overrun when 'idle' then idle_seconds else statement_seconds end) then
-            perform pg_terminate_backend(pid);
-            return next;
-        end if;
-    end loop;
-end
-$$;
-
 -- The roles behind the name of a tenant's schema. Raises undefined_object for a name that is no tenant's: what ends
 -- sessions ends nobody else's.
 create or replace function kiket_analytics.names_of_tenant(tenant text, readers boolean) returns name[]
@@ -637,6 +607,68 @@ begin
 end
 $$;
 
+-- End the sessions of these roles whose statement takes too long, or that idle in a transaction; give one row for each.
+-- From outside, because a tenant may lift every time-out of its own session. All times in seconds.
+create or replace function kiket_analytics.end_overrunning_of(
+    names name[], statement_seconds double precision, idle_seconds double precision
+) returns table (pid integer, login name, overrun text, seconds double precision)
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+    perform pg_stat_clear_snapshot();
+    -- Chosen first and ended one by one: in one statement, Postgres might call the function before it filters.
+    for pid, login, overrun, seconds in
+        select
+            session.pid,
+            session.usename,
+            case when session.state like 'idle in transaction%' then 'idle' else 'statement' end,
+            extract(epoch from clock_timestamp() - case
+                when session.state like 'idle in transaction%' then session.state_change else session.query_start
+            end)
+        from pg_stat_activity as session
+        where session.usename = any (names) and session.backend_type = 'client backend' and session.state <> 'idle'
+    loop
+        if seconds > (case overrun when 'idle' then idle_seconds else statement_seconds end) then
+            perform pg_terminate_backend(pid);
+            return next;
+        end if;
+    end loop;
+end
+$$;
+
+-- The same for one tenant, its twin's sessions too: for the worker that refreshes it.
+create or replace function kiket_analytics.end_overrunning_sessions(
+    tenant text, statement_seconds double precision, idle_seconds double precision
+) returns table (pid integer, login name, overrun text, seconds double precision)
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select * from kiket_analytics.end_overrunning_of(
+        kiket_analytics.names_of_tenant(tenant, true), statement_seconds, idle_seconds
+    )
+$$;
+
+-- The same for all tenants whom nobody refreshes at the moment: for the ticker.
+create or replace function kiket_analytics.end_unattended_sessions(
+    statement_seconds double precision, idle_seconds double precision
+) returns table (pid integer, login name, overrun text, seconds double precision)
+language sql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+    select * from kiket_analytics.end_overrunning_of(
+        (
+            select coalesce(array_agg(session.usename), '{}')
+            from pg_stat_activity as session
+            join kiket_analytics.tenants as tenant on session.usename in (tenant.schema_name, tenant.reader_name)
+            left join kiket_analytics.leases as lease on lease.schema_name = tenant.schema_name
+            where lease.worker is null or lease.expires_at < now()
+        ),
+        statement_seconds,
+        idle_seconds
+    )
+$$;
+
 alter function kiket_analytics.set_up_login(text, text, integer, text[], text) owner to kiket_provisioner;
 alter function kiket_analytics.is_ours(text) owner to kiket_provisioner;
 alter function kiket_analytics.provision_tenant(
@@ -648,7 +680,9 @@ alter function kiket_analytics.lend_logins(text) owner to kiket_provisioner;
 alter function kiket_analytics.take_back_logins(name[]) owner to kiket_provisioner;
 alter function kiket_analytics.drop_tenant(text) owner to kiket_provisioner;
 alter function kiket_analytics.end_tenant_sessions(text, boolean) owner to kiket_warden;
+alter function kiket_analytics.end_overrunning_of(name[], double precision, double precision) owner to kiket_warden;
 alter function kiket_analytics.end_overrunning_sessions(text, double precision, double precision) owner to kiket_warden;
+alter function kiket_analytics.end_unattended_sessions(double precision, double precision) owner to kiket_warden;
 alter function kiket_analytics.names_of_tenant(text, boolean) owner to kiket_warden;
 
 revoke all on function
@@ -662,7 +696,9 @@ revoke all on function
     kiket_analytics.take_back_logins(name[]),
     kiket_analytics.drop_tenant(text),
     kiket_analytics.end_tenant_sessions(text, boolean),
+    kiket_analytics.end_overrunning_of(name[], double precision, double precision),
     kiket_analytics.end_overrunning_sessions(text, double precision, double precision),
+    kiket_analytics.end_unattended_sessions(double precision, double precision),
     kiket_analytics.names_of_tenant(text, boolean)
 from public;
 grant execute on function
@@ -672,7 +708,8 @@ grant execute on function
     kiket_analytics.take_back_logins(name[]),
     kiket_analytics.drop_tenant(text),
     kiket_analytics.end_tenant_sessions(text, boolean),
-    kiket_analytics.end_overrunning_sessions(text, double precision, double precision)
+    kiket_analytics.end_overrunning_sessions(text, double precision, double precision),
+    kiket_analytics.end_unattended_sessions(double precision, double precision)
 to kiket_ledger;
 grant execute on function kiket_analytics.hold_login(text), kiket_analytics.release_login(text) to kiket_provisioner;
 -- Whoever drops a tenant ends its sessions first; whoever lends its logins has to know their names.

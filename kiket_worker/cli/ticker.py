@@ -1,5 +1,6 @@
 """`kiket-worker ticker`: queue what is due, at every interval."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
@@ -9,12 +10,15 @@ import typer
 from kiket_worker.cli.signals import Signals
 from kiket_worker.cli.worker import Working, open_database
 from kiket_worker.errors import UsageError
+from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.level import check_level
 from kiket_worker.queue.broker import open_broker
 from kiket_worker.queue.publisher import publish_run
+from kiket_worker.schedule.sweep import sweep as sweep_sessions
 from kiket_worker.schedule.ticker import tick, tick_until
-from kiket_worker.settings import load_settings
+from kiket_worker.settings import IsolationMode, Settings, load_settings
 from kiket_worker.telemetry import set_up_logs
+from kiket_worker.tenants.provisioning import Limits
 
 
 def ticker(
@@ -32,6 +36,7 @@ def ticker(
         check_level(database)
         broker = open_broker(settings)
         publish = partial(publish_run, broker)
+        sweep = _sweep(settings, database)
         if once:
             tick(
                 database,
@@ -39,6 +44,7 @@ def ticker(
                 now=datetime.now(UTC),
                 republish_after_seconds=settings.republish_after_seconds,
             )
+            sweep()
             broker.close()
             return
         with Signals() as signals:  # Only now: while connecting, a signal ends the command at once.
@@ -47,6 +53,7 @@ def ticker(
                 signals.asked,
                 database,
                 publish,
+                sweep,
                 interval_seconds=settings.tick_interval_seconds,
                 outbox_interval_seconds=settings.outbox_interval_seconds,
                 republish_after_seconds=settings.republish_after_seconds,
@@ -55,3 +62,10 @@ def ticker(
                 working.end(signals)
             else:
                 broker.close()
+
+
+def _sweep(settings: Settings, database: Database) -> Callable[[], None]:
+    if settings.isolation is IsolationMode.SHARED:
+        # Whose sessions they are, only names would tell.
+        return lambda: None
+    return partial(sweep_sessions, database, Limits.from_settings(settings))

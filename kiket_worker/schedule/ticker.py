@@ -42,12 +42,13 @@ def tick_until(
     stopped: threading.Event,
     database: Database,
     publish: Publish,
+    sweep: Callable[[], None],
     *,
     interval_seconds: float,
     outbox_interval_seconds: float,
     republish_after_seconds: float,
 ) -> None:
-    """Tick at once and then at every interval until `stopped` is set; publish what waits more often than that.
+    """Tick and sweep at once and at every interval until `stopped` is set; publish what waits more often than that.
 
     Retries and the runs of crashed workers wait for their message only. A tick that fails is logged, not raised.
     """
@@ -58,6 +59,7 @@ def tick_until(
             if time.monotonic() >= next_tick_at:
                 next_tick_at = time.monotonic() + interval_seconds
                 tick(database, publish, now=datetime.now(UTC), republish_after_seconds=republish_after_seconds)
+                sweep()
             else:
                 outbox.publish_waiting(database, publish, republish_after_seconds=republish_after_seconds)
         except KiketError as fault:

@@ -25,7 +25,7 @@ from kiket_worker.tenants.sessions import (
 )
 
 # Longer than the time-outs that a tenant's role is set to: those end a statement with a better message.
-_PATIENCE_SECONDS = 5
+PATIENCE_SECONDS = 5
 
 
 class Isolation(Protocol):
@@ -107,8 +107,8 @@ class RoleIsolation:
         return end_overrunning_sessions(
             connection,
             schema,
-            statement_seconds=self.limits.statement_seconds + _PATIENCE_SECONDS,
-            idle_seconds=self.limits.idle_seconds + _PATIENCE_SECONDS,
+            statement_seconds=self.limits.statement_seconds + PATIENCE_SECONDS,
+            idle_seconds=self.limits.idle_seconds + PATIENCE_SECONDS,
         )
 
     def _provision(self, database: Database, candidate: Candidate, drift: tuple[str, ...], epoch: int) -> None:

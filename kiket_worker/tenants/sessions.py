@@ -19,6 +19,7 @@ _TERMINATION_MILLISECONDS = 5000
 class Overrun:
     """A session that was ended because its statement took too long, or because it idled in a transaction."""
 
+    role: str
     kind: str
     seconds: float
 
@@ -45,10 +46,19 @@ def end_overrunning_sessions(
 ) -> list[Overrun]:
     """End the sessions of a tenant's role, and of its reader, that take longer than they may; give what was ended."""
     rows = connection.execute(
-        "select overrun, seconds from kiket_analytics.end_overrunning_sessions(%s, %s, %s)",
+        "select login, overrun, seconds from kiket_analytics.end_overrunning_sessions(%s, %s, %s)",
         [schema, statement_seconds, idle_seconds],
     ).fetchall()
-    return [Overrun(row["overrun"], row["seconds"]) for row in rows]
+    return [Overrun(row["login"], row["overrun"], row["seconds"]) for row in rows]
+
+
+def end_unattended_sessions(connection: Connection, *, statement_seconds: float, idle_seconds: float) -> list[Overrun]:
+    """The same for all tenants that are not being refreshed: a refresh looks after its own, and more often."""
+    rows = connection.execute(
+        "select login, overrun, seconds from kiket_analytics.end_unattended_sessions(%s, %s)",
+        [statement_seconds, idle_seconds],
+    ).fetchall()
+    return [Overrun(row["login"], row["overrun"], row["seconds"]) for row in rows]
 
 
 def end_named_sessions(connection: Connection, run_id: UUID) -> int:

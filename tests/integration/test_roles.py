@@ -337,6 +337,7 @@ def test_metrics_are_read_and_nothing_else(installation: Installation) -> None:
             "select kiket_analytics.drop_tenant('analytics_org_acme')",
             "select kiket_analytics.end_tenant_sessions('analytics_org_acme')",
             "select kiket_analytics.end_overrunning_sessions('analytics_org_acme', 0, 0)",
+            "select kiket_analytics.end_unattended_sessions(0, 0)",
             "create temporary table t (a int)",
             "create table public.t (a int)",
         ]
@@ -370,7 +371,7 @@ def test_no_function_that_lends_rights_can_be_led_astray_or_called_by_everybody(
         " from pg_proc where pronamespace in ('kiket_analytics'::regnamespace, 'analytics_raw'::regnamespace)"
         " and prosecdef"
     )
-    assert len(lending) == 10
+    assert len(lending) == 11
     # As the superuser who has installed it: what makes and gives away a role of a tenant, and nothing else.
     assert {function["name"] for function in lending if function["owner"] == "postgres"} == {
         "kiket_analytics.hold_login(text)",

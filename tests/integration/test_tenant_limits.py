@@ -30,7 +30,7 @@ ROWS = "select repeat('x', 970) as filling from generate_series(1, {rows})"
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
     """The worker looks often, and gives a tenant's own time-outs less time to come first."""
     monkeypatch.setattr("kiket_worker.refresh.limits._INTERVAL_SECONDS", 0.1)
-    monkeypatch.setattr("kiket_worker.tenants.isolation._PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("kiket_worker.tenants.isolation.PATIENCE_SECONDS", 0.2)
 
 
 @pytest.fixture

@@ -442,6 +442,7 @@ def test_ticking_goes_on_after_a_tick_that_failed_and_ends_when_it_is_told_to(
     fill(database, Organization("acme"))
     stopped = threading.Event()
     tries: list[str] = []
+    swept: list[int] = []
 
     def publish(run: Waiting) -> None:
         tries.append(run.organization_slug)
@@ -453,11 +454,13 @@ def test_ticking_goes_on_after_a_tick_that_failed_and_ends_when_it_is_told_to(
         stopped,
         empty_ledger,
         publish,
+        lambda: swept.append(len(tries)),
         interval_seconds=0.001,
         outbox_interval_seconds=0.001,
         republish_after_seconds=600,
     )
     assert tries == ["acme"] * 3
+    assert swept in ([], [3]), "a tick that failed is not followed by a sweep"
     assert database.rows("select from kiket_analytics.runs where published_at is not null")
 
 
@@ -470,6 +473,7 @@ def test_ticking_ends_at_once_in_the_middle_of_an_interval(empty_ledger: Databas
             stopped,
             empty_ledger,
             lambda _: published.set(),
+            lambda: None,
             interval_seconds=3600,
             outbox_interval_seconds=3600,
             republish_after_seconds=600,

@@ -439,6 +439,12 @@ FUNCTIONS = tuple(
         "drop_tenant('analytics_org_blue_harbor')",
         "end_tenant_sessions('analytics_org_blue_harbor')",
         "end_overrunning_sessions('analytics_org_blue_harbor', 0, 0)::text",
+        "end_unattended_sessions(0, 0)::text",
+        "end_overrunning_of('{analytics_org_blue_harbor}', 0, 0)::text",
+        "hold_login('analytics_org_blue_harbor')::text",
+        "release_login('analytics_org_blue_harbor')::text",
+        "lend_logins('analytics_org_blue_harbor')::text",
+        "take_back_logins('{analytics_org_blue_harbor}')::text",
         "names_of_tenant('analytics_org_blue_harbor', true)",
     )
 )

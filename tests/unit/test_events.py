@@ -23,7 +23,7 @@ CONSTANTS = {name: value for name, value in vars(events).items() if isinstance(v
 FIELDS = {"organization", "run_id", "attempt", "worker", "model_id", "error_kind", "duration_seconds", "trace_id"} | {
     *("error", "reason", "artifacts", "files", "bytes", "models", "usage_events", "rows_affected", "sessions_ended"),
     *("queued", "published", "interval_seconds", "concurrency", "library", "message"),
-    *("delay_seconds", "drift", "overrun", "quota_bytes"),
+    *("delay_seconds", "drift", "overrun", "quota_bytes", "role"),
 }
 
 
