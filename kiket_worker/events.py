@@ -177,7 +177,7 @@ TENANT_SESSION_ENDED = Event(
 TENANT_SESSION_TERMINATED = Event(
     "tenant.session_terminated",
     logging.WARNING,
-    "A session of an organisation that is not being refreshed took longer than it may and was ended.",
+    "A session of a dashboard, or of a tenant that is not being refreshed, took longer than it may and was ended.",
     frozenset({"role", "overrun", "duration_seconds"}),
     "Whoever runs dashboards makes the query cheaper, or ends its transactions; or raise the same two variables.",
 )

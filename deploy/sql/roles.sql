@@ -52,8 +52,8 @@ alter role kiket_metrics login connection limit 4;
 -- them: a fifth of a second among six thousand tenants.
 alter role kiket_provisioner nologin createrole;
 grant analytics_tenants, analytics_readers to kiket_provisioner with admin true, inherit false, set false;
--- Roles of tenants get a limit on temporary files that they cannot lift; setting it takes a right of its own.
-grant set on parameter temp_file_limit to kiket_provisioner;
+-- Roles of tenants get two settings that they cannot lift; setting these takes a right of its own.
+grant set on parameter temp_file_limit, log_min_messages to kiket_provisioner;
 -- To see how long a session's statement takes, and to end the session. The function below picks tenants' sessions only.
 grant pg_read_all_stats, pg_signal_backend to kiket_warden with inherit true, set false;
 
@@ -194,8 +194,7 @@ begin
 end
 $$;
 
--- What a role of an organisation is set to at each login. A tenant may change all but the limit on temporary files for
--- itself; the worker ends what overruns, from outside. Given by one function, so that making and checking agree.
+-- What a role of an organisation is set to at each login. A tenant may change its search_path and time-outs for itself; the worker ends what overruns, from outside. Given by one function, so that making and checking agree.
 create or replace function kiket_analytics.tenant_settings(
     schema_name text, temp_megabytes integer, statement_seconds integer, idle_seconds integer
 ) returns text[]
@@ -205,6 +204,8 @@ as $$
     select array[
         'search_path=' || quote_ident(schema_name),
         'temp_file_limit=' || temp_megabytes || 'MB',
+        -- RAISE LOG in a loop would fill the server's log. What dbt is told of errors is in its own.
+        'log_min_messages=fatal',
         'statement_timeout=' || statement_seconds || 's',
         'idle_in_transaction_session_timeout=' || idle_seconds || 's'
     ]
@@ -328,13 +329,15 @@ $$;
 -- somebody else holds the lease: a refresh opens more connections while it runs.
 -- Concurrent calls queue at a lock of the table of tenants, which nobody else waits for: membership in a group locks the
 -- group until the transaction ends, so that two batches, or a batch and a refresh, would meet there and at a lease in
--- turn, and be each other's deadlock. A claim of an organisation's lease waits at its row.
+-- turn, and be each other's deadlock. A claim of an organisation's lease waits at its row. A tenant that changes its own
+-- role in a transaction that it leaves open is waited for until lock_timeout only, and so holds up nobody else.
 create or replace function kiket_analytics.provision_tenant(
     tenant_id bigint, verifier text, reader_verifier text, version integer, connection_limit integer,
     temp_megabytes integer, statement_seconds integer, idle_seconds integer, epoch bigint
 ) returns text
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
 as $$
 declare
     slug text;
@@ -448,6 +451,7 @@ create or replace function kiket_analytics.provision_shared(
 ) returns text
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
 as $$
 declare
     shared text;
@@ -486,11 +490,13 @@ $$;
 create or replace function kiket_analytics.lend_logins(tenant text) returns name[]
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
 as $$
 declare
     lent name[] := '{}';
     login name;
 begin
+    lock table kiket_analytics.tenants in share update exclusive mode;
     for login in
         select rolname
         from pg_roles
@@ -529,6 +535,7 @@ $$;
 create or replace function kiket_analytics.drop_tenant(tenant text) returns boolean
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
+set lock_timeout = '5s'
 as $$
 declare
     lease kiket_analytics.leases;
@@ -607,7 +614,8 @@ begin
 end
 $$;
 
--- End the sessions of these roles whose statement takes too long, or that idle in a transaction; give one row for each.
+-- End the sessions of these roles whose statement takes too long, or that idle in a transaction; of twins also those whose
+-- transaction takes longer than a statement and an idling together. Give a row for each limit that one was over.
 -- From outside, because a tenant may lift every time-out of its own session. All times in seconds.
 create or replace function kiket_analytics.end_overrunning_of(
     names name[], statement_seconds double precision, idle_seconds double precision
@@ -619,20 +627,26 @@ begin
     perform pg_stat_clear_snapshot();
     -- Chosen first and ended one by one: in one statement, Postgres might call the function before it filters.
     for pid, login, overrun, seconds in
-        select
-            session.pid,
-            session.usename,
-            case when session.state like 'idle in transaction%' then 'idle' else 'statement' end,
-            extract(epoch from clock_timestamp() - case
-                when session.state like 'idle in transaction%' then session.state_change else session.query_start
-            end)
+        select session.pid, session.usename, exceeded.overrun, exceeded.seconds
         from pg_stat_activity as session
-        where session.usename = any (names) and session.backend_type = 'client backend' and session.state <> 'idle'
+        cross join lateral (
+            values
+                ('idle', session.state like 'idle in transaction%', session.state_change, idle_seconds),
+                ('statement', session.state = 'active', session.query_start, statement_seconds),
+                -- Nobody ends a dashboard's transaction with a run; open, it keeps the database from being vacuumed.
+                (
+                    'transaction', session.usename ~ '^analytics_ro_', session.xact_start,
+                    statement_seconds + idle_seconds
+                )
+        ) as limits (overrun, applies, since, most_seconds)
+        cross join lateral (
+            select limits.overrun, extract(epoch from clock_timestamp() - limits.since) as seconds
+        ) as exceeded
+        where session.usename = any (names) and session.backend_type = 'client backend'
+            and limits.applies and exceeded.seconds > limits.most_seconds
     loop
-        if seconds > (case overrun when 'idle' then idle_seconds else statement_seconds end) then
-            perform pg_terminate_backend(pid);
-            return next;
-        end if;
+        perform pg_terminate_backend(pid);
+        return next;
     end loop;
 end
 $$;

@@ -12,6 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import psycopg
 from psycopg import sql
 
 from kiket_worker.errors import InvalidSetting
@@ -233,7 +234,17 @@ def _install(connection: Connection, gate: Gate) -> bool:
         return False
     view = sql.Identifier(GATES_SCHEMA, gate.name)
     source = _source(connection, gate, present)
-    connection.execute(source.encode())
+    try:
+        connection.execute(source.encode())
+    except (
+        psycopg.errors.UndefinedFunction,
+        psycopg.errors.DatatypeMismatch,
+        psycopg.errors.InvalidTableDefinition,
+    ) as fault:
+        raise InvalidSetting(
+            f"the gate {gate.name} cannot be made of {gate.schema}.{gate.table}: {fault.diag.message_primary}. Its "
+            "tenant has to be a column of numbers, as ids of organisations are, and a column keeps its type"
+        ) from fault
     connection.execute(sql.SQL("alter view {} owner to analytics_gates").format(view))
     connection.execute(sql.SQL("revoke all on {} from public").format(view))
     connection.execute(sql.SQL("grant select on {} to analytics_tenants").format(view))

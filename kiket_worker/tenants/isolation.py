@@ -17,6 +17,7 @@ from kiket_worker.tenants.gates import GATES_SCHEMA
 from kiket_worker.tenants.keys import TenantKeys
 from kiket_worker.tenants.login import Login, check_identity, session
 from kiket_worker.tenants.provisioning import Candidate, Limits, Provisioner
+from kiket_worker.tenants.schema import reader_name
 from kiket_worker.tenants.sessions import (
     Overrun,
     end_named_sessions,
@@ -88,6 +89,7 @@ class RoleIsolation:
                 end_tenant_sessions(connection, schema)
             self._provision(database, candidate, ("login",), epoch)
             self._check(login, candidate.organization_id)
+        self._mend_reader(database, candidate, epoch)
         return login
 
     def log_in_shared(self, database: Database, schema: str, epoch: int) -> Login:
@@ -115,6 +117,16 @@ class RoleIsolation:
         with database.transaction() as connection:
             self._provisioner.provision(connection, candidate, epoch=epoch)
         events.TENANT_PROVISIONED.log(organization=candidate.slug, drift=list(drift))
+
+    def _mend_reader(self, database: Database, candidate: Candidate, epoch: int) -> None:
+        """Give the twin its password back, which a dashboard's query may have changed."""
+        role = reader_name(candidate.slug)
+        try:
+            with session(self._address, Login(role, self._keys.password(role, self._keys.current))):
+                pass
+        except TenantLoginFailed:
+            # Also where dashboards use up its connections, which hold up no refresh.
+            self._provision(database, candidate, ("login",), epoch)
 
     def _check(self, login: Login, organization_id: int | None) -> None:
         with session(self._address, login) as connection:

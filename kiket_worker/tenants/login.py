@@ -16,6 +16,16 @@ from kiket_worker.tenants.gates import GATES_SCHEMA
 _CONNECT_TIMEOUT_SECONDS = 10
 
 
+# What a right that is missing, a gate that is absent, or a time-out that a tenant has set itself makes of a query.
+_NOT_ALLOWED = (
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.UndefinedFunction,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.QueryCanceled,
+)
+
+
 @dataclass(frozen=True)
 class Login:
     """A database role and its password."""
@@ -54,7 +64,10 @@ def check_identity(connection: Connection, role: str, organization_id: int | Non
 
     Raises `TenantNotIsolated`, which says what is wrong.
     """
-    row = connection.execute(statement("identity_of_session", __package__), {"role": role}).fetchone()
+    try:
+        row = connection.execute(statement("identity_of_session", __package__), {"role": role}).fetchone()
+    except _NOT_ALLOWED as fault:
+        raise TenantNotIsolated(f"role {role} cannot ask whose session it is: {fault.diag.message_primary}") from fault
     assert row is not None
     if (row["session_name"], row["current_name"]) != (role, role):
         raise TenantNotIsolated(
@@ -81,6 +94,6 @@ def shows_rows(connection: Connection, gate: str) -> bool | None:
     query = sql.SQL("select exists (select from {}) as has_rows").format(sql.Identifier(GATES_SCHEMA, gate))
     try:
         row = connection.execute(query).fetchone()
-    except (psycopg.errors.UndefinedTable, psycopg.errors.InsufficientPrivilege):
+    except _NOT_ALLOWED:
         return None
     return bool(row and row["has_rows"])

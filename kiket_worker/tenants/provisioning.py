@@ -252,6 +252,8 @@ def _reset_logins(connection: Connection, schema: str) -> None:
     """Reset the settings of those roles of a tenant that have set what no function of `deploy/sql/roles.sql` can."""
     row = connection.execute("select kiket_analytics.lend_logins(%s) as lent", [schema]).fetchone()
     assert row is not None
+    if row["lent"]:
+        connection.execute("set local lock_timeout = '5s'")
     database = sql.Identifier(connection.info.dbname)
     for login in map(sql.Identifier, row["lent"]):
         connection.execute(sql.SQL("set local role {}").format(login))
@@ -270,6 +272,11 @@ def _said_of(slug: str) -> Iterator[None]:
     except psycopg.errors.ObjectInUse as fault:
         raise TenantBusy(
             f"{slug} is being refreshed; try again when `kiket-worker runs list` shows that its run has ended"
+        ) from fault
+    except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.InternalError_) as fault:
+        # The last is how Postgres says that somebody has changed the role at the same moment.
+        raise TenantBusy(
+            f"a session holds the database role or the lease of {slug}; it is ended when it takes longer than it may"
         ) from fault
     except psycopg.errors.NoDataFound as fault:
         raise UnknownOrganization(slug) from fault

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import psycopg
 
-from kiket_worker.errors import LedgerForbidden, RolesNotSetUp
+from kiket_worker.errors import InvalidSetting, LedgerForbidden, RolesNotSetUp
 from kiket_worker.ledger.database import Database, translated
 from kiket_worker.shipped import shipped
 from kiket_worker.tenants import gates
@@ -36,6 +36,10 @@ def set_up(database_url: str, listed: Sequence[Gate], *, shared_schema: str) -> 
         try:
             connection.execute(script)
             installed = gates.install(connection, listed)
+        except (psycopg.errors.FeatureNotSupported, psycopg.errors.ReservedName) as fault:
+            raise InvalidSetting(
+                f"roles cannot be set up with this DATABASE_URL and DBT_SHARED_SCHEMA: {fault.diag.message_primary}"
+            ) from fault
         except psycopg.errors.InsufficientPrivilege as fault:
             raise LedgerForbidden(
                 "roles are set up by a superuser, and the login of DATABASE_URL may not do it all: "

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 from psycopg.rows import dict_row
 
+from kiket_worker.errors import InvalidSetting
 from kiket_worker.tenants import roles
 from kiket_worker.tenants.gates import Gate, GateFault, Step, compare, load_gates
 from kiket_worker.tenants.provisioning import Candidate
@@ -364,3 +365,11 @@ def test_what_can_be_read_beside_the_list_is_found(
     with changed(tenants, *statements) as connection:
         found = [(fault.kind, fault.gate) for fault in compare(connection, GATES)]
     assert found == ([("gate_not_listed", "extra")] if is_found else [])
+
+
+def test_a_gate_that_postgres_refuses_is_named(tenants: Installation) -> None:
+    with pytest.raises(
+        InvalidSetting, match=r"the gate projects cannot be made of public\.projects.* column of numbers"
+    ):
+        install(tenants, *listing(projects=replace(LISTED["projects"], tenant_column="key")))
+    assert faults_of(tenants) == []

@@ -714,3 +714,33 @@ def test_a_refresh_gives_its_organisation_the_newest_key(
     assert version_of(installation, tenant) == 2
     (event,) = [event for event in refreshes.events() if event["event"] == "tenant.provisioned"]
     assert (event["organization"], event["drift"]) == (tenant.slug, ["key"])
+
+
+# What a tenant does to its own role meanwhile.
+
+
+def test_a_tenant_that_holds_its_own_role_holds_up_nobody_else(installation: Installation, tenant: Candidate) -> None:
+    other = installation.add()
+    with installation.tenant(tenant.slug) as holding:
+        holding.execute("begin")
+        holding.execute("alter role current_user set work_mem = '8MB'")
+        provisioner = installation.provisioner()
+        (done,) = provisioner.provision_all(installation.ledger, [tenant, other])
+        outcomes = {one.candidate.slug: one.fault.kind if one.fault else None for one in done}
+        assert outcomes == {tenant.slug: "tenant_busy", other.slug: None}
+        holding.execute("commit")
+    installation.provision(tenant)
+    assert installation.drift(tenant) == set()
+
+
+def test_a_worker_gives_the_twin_its_password_back(installation: Installation, tenant: Candidate) -> None:
+    with installation.reader(tenant.slug) as reader:
+        reader.execute("set default_transaction_read_only = off")
+        reader.execute("alter role current_user password 'known-to-a-dashboard'")
+    reader_role = reader_name(tenant.slug)
+    assert can_log_in(installation, reader_role, "known-to-a-dashboard")
+    isolation_of(installation.ledger_url).log_in(
+        installation.ledger, tenant, schema_name(tenant.slug), installation.lease(tenant)
+    )
+    assert not can_log_in(installation, reader_role, "known-to-a-dashboard")
+    installation.reader(tenant.slug).close()

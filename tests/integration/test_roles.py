@@ -378,7 +378,7 @@ def test_no_function_that_lends_rights_can_be_led_astray_or_called_by_everybody(
         "kiket_analytics.release_login(text)",
     }
     for function in lending:
-        assert function["proconfig"] == ["search_path=pg_catalog, pg_temp"], function
+        assert function["proconfig"][0] == "search_path=pg_catalog, pg_temp", function
         assert not function["open"], function
         assert function["owner"] in {"kiket_provisioner", "kiket_warden", "analytics_gates", "postgres"}
         assert function["to_tenants"] is (function["name"] == "analytics_raw.session_organization_id()")

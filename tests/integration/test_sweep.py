@@ -89,3 +89,16 @@ def test_a_tenant_that_is_being_refreshed_is_left_to_its_worker(installation: In
         until(lambda: installation.rows(old), "it has again")
         sweep(installation.ledger, short)
         assert not lives(session)
+
+
+def test_a_dashboards_transaction_of_short_statements_is_ended_too(installation: Installation) -> None:
+    short = limits(installation, KIKET_TENANT_STATEMENT_SECONDS=1, KIKET_TENANT_IDLE_SECONDS=1)
+    with idling(installation.reader("acme")) as reader, idling(installation.tenant("acme")) as owner:
+
+        def is_ended() -> bool:
+            owner.execute("select 1")
+            sweep(installation.ledger, short)
+            return not lives(reader)
+
+        until(is_ended, "the transaction is ended, though it never idles for long")
+        assert lives(owner), "a refresh bounds its own"

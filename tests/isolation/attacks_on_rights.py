@@ -206,6 +206,7 @@ SETTINGS = (
         )
         for parameter, value in (
             ("temp_file_limit", "-1"),
+            ("log_min_messages", "log"),
             ("session_replication_role", "replica"),
             ("log_statement", "none"),
             ("log_min_duration_statement", "-1"),
@@ -236,7 +237,7 @@ SETTINGS = (
             "alter role analytics_org_acme reset all",
             "select rolconfig from pg_roles where rolname = 'analytics_org_acme'",
         ),
-        Shows(((["temp_file_limit=2048MB"],),)),
+        Shows(((["temp_file_limit=2048MB", "log_min_messages=fatal"],),)),
         SESSION,
         drift=("settings",),
     ),

@@ -28,7 +28,8 @@ def siege(
 
     A server of its own, as roles belong to a whole server, and no test but those of attacks may change any.
     """
-    admin_url = postgres.start(service_folder / f"postgres-siege-{process_name}")
+    server = service_folder / f"postgres-siege-{process_name}"
+    admin_url = postgres.start(server)
     url = environment.load_platform(admin_url, "besieged", sample.tiny(), now=SAMPLE_NOW)
     ledger_url = TestDatabase(url).with_roles()
     with (
@@ -38,7 +39,7 @@ def siege(
         usage = (pytestconfig.rootpath / _EARLIER_USAGE).read_bytes()
         with psycopg.connect(url) as connection:
             connection.execute(usage, {"now": SAMPLE_NOW})
-        made = Siege(url, ledger_url, tmp_path_factory.mktemp("siege"), database, admin)
+        made = Siege(url, ledger_url, tmp_path_factory.mktemp("siege"), server / "postgres.log", database, admin)
         built = made.refresh("blue-harbor")
         assert built.status is Status.SUCCEEDED, built
         made.mend()

@@ -108,6 +108,7 @@ class Siege:
     url: str
     ledger_url: str
     folder: Path
+    server_log: Path
     database: Database
     admin: Connection
     _bystanders: list[psycopg.Connection[Any]] = field(default_factory=list)

@@ -85,6 +85,17 @@ def test_what_takes_too_much_at_once_is_refused_by_postgres(
     siege.assert_unharmed()
 
 
+@pytest.mark.parametrize("role", [OWN, OWN_READER])
+def test_nothing_that_a_tenant_says_gets_into_the_servers_log(siege: Siege, role: str) -> None:
+    with siege.connect(role) as connection:
+        connection.execute("do $$ begin raise log 'flooding %', repeat('x', 100); end $$")
+        with pytest.raises(psycopg.errors.RaiseException):
+            connection.execute("do $$ begin raise exception 'flooding %', repeat('x', 100); end $$")
+    assert "flooding" not in siege.server_log.read_text()
+    siege.admin.execute("do $$ begin raise log 'an administrator says'; end $$")
+    assert "an administrator says" in siege.server_log.read_text()
+
+
 @pytest.fixture
 def squatter(siege: Siege) -> Iterator[psycopg.Connection[object]]:
     """A session of the attacker's that holds whatever locks it can, and floods whoever listens."""
