@@ -368,6 +368,10 @@ begin
         raise exception 'schema % belongs to another organisation', tenant using errcode = 'unique_violation';
     end if;
     select * into known from kiket_analytics.tenants where tenants.schema_name = tenant;
+    if known.key_version > version then
+        raise exception 'the passwords of % are of version % of the key', tenant, known.key_version
+            using errcode = 'invalid_password';
+    end if;
     if known.key_version <> version and lease.worker is not null and lease.expires_at > now()
         and lease.epoch is distinct from provision_tenant.epoch
     then
@@ -463,6 +467,10 @@ begin
     insert into kiket_analytics.leases (schema_name) values (shared) on conflict (schema_name) do nothing;
     select * into lease from kiket_analytics.leases where leases.schema_name = shared for update;
     select * into known from kiket_analytics.tenants where tenants.schema_name = shared;
+    if known.key_version > version then
+        raise exception 'the passwords of % are of version % of the key', shared, known.key_version
+            using errcode = 'invalid_password';
+    end if;
     if known.key_version <> version and lease.worker is not null and lease.expires_at > now()
         and lease.epoch is distinct from provision_shared.epoch
     then

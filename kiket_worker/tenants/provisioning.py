@@ -14,6 +14,7 @@ from kiket_worker.errors import (
     KiketError,
     SchemaTaken,
     TenantBusy,
+    TenantLoginFailed,
     TenantNotIsolated,
     UnknownOrganization,
     UnknownTenant,
@@ -277,6 +278,10 @@ def _said_of(slug: str) -> Iterator[None]:
         # The last is how Postgres says that somebody has changed the role at the same moment.
         raise TenantBusy(
             f"a session holds the database role or the lease of {slug}; it is ended when it takes longer than it may"
+        ) from fault
+    except psycopg.errors.InvalidPassword as fault:
+        raise TenantLoginFailed(
+            f"{fault.diag.message_primary}, and KIKET_TENANT_KEYS has only older ones here: give every process the same"
         ) from fault
     except psycopg.errors.NoDataFound as fault:
         raise UnknownOrganization(slug) from fault

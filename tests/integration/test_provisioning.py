@@ -160,7 +160,7 @@ DRIFT: dict[str, tuple[str, str]] = {
         "update kiket_analytics.tenants set reader_name = 'x' where schema_name = '{tenant}'",
         "registration",
     ),
-    "another key": ("update kiket_analytics.tenants set key_version = 7 where schema_name = '{tenant}'", "key"),
+    "another key": ("update kiket_analytics.tenants set key_version = 1 where schema_name = '{tenant}'", "key"),
     "the twin is dropped": ("drop owned by {reader}; drop role {reader}", "role"),
     "the role is dropped": ("drop owned by {tenant} cascade; drop role {tenant}", "role"),
     "no login": ("alter role {tenant} nologin", "login"),
@@ -203,16 +203,17 @@ DRIFT: dict[str, tuple[str, str]] = {
 def test_each_drift_is_seen_and_mended(installation: Installation, tenant: Candidate) -> None:
     schema, reader = roles_of(tenant)
     (row,) = installation.rows("select current_database() as name")
+    installation.provision(tenant, NEWER)
     before = catalogs(installation.database)
     seen: dict[str, set[str]] = {}
     for what, (text, _) in DRIFT.items():
         installation.execute(text.format(tenant=schema, reader=reader, database=row["name"]))
-        seen[what] = installation.drift(tenant)
-        installation.provision(tenant)
-        assert installation.drift(tenant) == set(), what
+        seen[what] = installation.drift(tenant, NEWER)
+        installation.provision(tenant, NEWER)
+        assert installation.drift(tenant, NEWER) == set(), what
         assert catalogs(installation.database) == before, what
-        assert can_log_in(installation, schema, KEYS.password(schema, 1)), what
-        assert can_log_in(installation, reader, KEYS.password(reader, 1)), what
+        assert can_log_in(installation, schema, NEWER.password(schema, 2)), what
+        assert can_log_in(installation, reader, NEWER.password(reader, 2)), what
     assert {what for what, words in seen.items() if DRIFT[what][1] not in words} == set()
     alone = {what: words for what, words in seen.items() if "dropped" not in what and "schema" not in what}
     assert {what: words - {DRIFT[what][1]} for what, words in alone.items() if len(words) > 1} == {}
@@ -744,3 +745,13 @@ def test_a_worker_gives_the_twin_its_password_back(installation: Installation, t
     )
     assert not can_log_in(installation, reader_role, "known-to-a-dashboard")
     installation.reader(tenant.slug).close()
+
+
+def test_a_process_with_an_older_key_does_not_take_the_passwords_back(
+    installation: Installation, tenant: Candidate
+) -> None:
+    installation.provision(tenant, NEWER)
+    with pytest.raises(TenantLoginFailed, match=r"version 2 of the key.*KIKET_TENANT_KEYS"):
+        installation.provision(tenant)
+    assert version_of(installation, tenant) == 2
+    installation.tenant(tenant.slug, keys=NEWER).close()
