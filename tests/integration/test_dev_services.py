@@ -111,6 +111,12 @@ def read_queue(url: str) -> str:
     return str(body, "utf-8")
 
 
+def queue_is_on_disk(directory: Path) -> bool:
+    """RabbitMQ syncs messages before it confirms them, and what queues there are only soon afterwards."""
+    logs = [*directory.rglob("LATEST.LOG"), *directory.rglob("rabbit_durable_queue.DC*")]
+    return any(b"note" in log.read_bytes() for log in logs)
+
+
 @pytest.fixture
 def directory() -> Iterator[Path]:
     # Not tmp_path: a unix socket's path has about a hundred bytes at most.
@@ -176,6 +182,7 @@ def test_a_caller_killed_while_starting_does_not_keep_the_next_one_from_it(servi
 def test_a_killed_server_comes_back_with_its_data(service: Service) -> None:
     url = service.start()
     service.write(url)
+    assert until(lambda: service.server_name == "postgres" or queue_is_on_disk(service.directory), 20)
     service.crash(service.directory)
 
     assert service.start() == url
