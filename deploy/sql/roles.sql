@@ -194,7 +194,8 @@ begin
 end
 $$;
 
--- What a role of an organisation is set to at each login. A tenant may change its search_path and time-outs for itself; the worker ends what overruns, from outside. Given by one function, so that making and checking agree.
+-- What a role of an organisation is set to at each login. A tenant may change its search_path and time-outs for itself;
+-- what overruns is ended from outside. Given by one function, so that making and checking agree.
 create or replace function kiket_analytics.tenant_settings(
     schema_name text, temp_megabytes integer, statement_seconds integer, idle_seconds integer
 ) returns text[]

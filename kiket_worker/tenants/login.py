@@ -14,8 +14,6 @@ from kiket_worker.ledger.database import Connection, statement
 from kiket_worker.tenants.gates import GATES_SCHEMA
 
 _CONNECT_TIMEOUT_SECONDS = 10
-
-
 # What a right that is missing, a gate that is absent, or a time-out that a tenant has set itself makes of a query.
 _NOT_ALLOWED = (
     psycopg.errors.InsufficientPrivilege,

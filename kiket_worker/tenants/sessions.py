@@ -45,20 +45,20 @@ def end_overrunning_sessions(
     connection: Connection, schema: str, *, statement_seconds: float, idle_seconds: float
 ) -> list[Overrun]:
     """End the sessions of a tenant's role, and of its reader, that take longer than they may; give what was ended."""
-    rows = connection.execute(
-        "select login, overrun, seconds from kiket_analytics.end_overrunning_sessions(%s, %s, %s)",
+    return _overruns(
+        connection,
+        b"select * from kiket_analytics.end_overrunning_sessions(%s, %s, %s)",
         [schema, statement_seconds, idle_seconds],
-    ).fetchall()
-    return [Overrun(row["login"], row["overrun"], row["seconds"]) for row in rows]
+    )
 
 
 def end_unattended_sessions(connection: Connection, *, statement_seconds: float, idle_seconds: float) -> list[Overrun]:
     """The same for all tenants that are not being refreshed: a refresh looks after its own, and more often."""
-    rows = connection.execute(
-        "select login, overrun, seconds from kiket_analytics.end_unattended_sessions(%s, %s)",
+    return _overruns(
+        connection,
+        b"select * from kiket_analytics.end_unattended_sessions(%s, %s)",
         [statement_seconds, idle_seconds],
-    ).fetchall()
-    return [Overrun(row["login"], row["overrun"], row["seconds"]) for row in rows]
+    )
 
 
 def end_named_sessions(connection: Connection, run_id: UUID) -> int:
@@ -75,6 +75,11 @@ def end_named_sessions(connection: Connection, run_id: UUID) -> int:
     if found and _look(connection, sql.SQL("pid"), name):
         raise SessionsNotEnded(f"database sessions of run {run_id} did not end; they may write to its schema still")
     return found
+
+
+def _overruns(connection: Connection, query: bytes, parameters: list[object]) -> list[Overrun]:
+    rows = connection.execute(query, parameters).fetchall()
+    return [Overrun(row["login"], row["overrun"], row["seconds"]) for row in rows]
 
 
 def _look(connection: Connection, column: sql.Composable, name: str) -> int:

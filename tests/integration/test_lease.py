@@ -19,6 +19,7 @@ from kiket_worker.tenants.schema import schema_name
 from kiket_worker.tenants.sessions import SessionsNotEnded, application_name, end_named_sessions
 from tests.support.dbt_scripts import until
 from tests.support.refreshes import Refreshes
+from tests.support.sessions import lives
 
 
 class TestDatabase(Protocol):
@@ -184,14 +185,6 @@ def test_any_error_of_the_database_counts_as_not_renewed(
 
 def connect(refreshes: Refreshes, name: str, **options: Any) -> psycopg.Connection[Any]:
     return psycopg.connect(refreshes.url, application_name=name, autocommit=True, **options)
-
-
-def lives(session: psycopg.Connection[Any]) -> bool:
-    try:
-        session.execute("select 1")
-    except psycopg.OperationalError:
-        return False
-    return True
 
 
 def test_every_session_of_a_run_is_ended_and_no_other(refreshes: Refreshes, claim: Claim) -> None:

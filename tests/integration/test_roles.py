@@ -26,6 +26,7 @@ from kiket_worker.tenants.schema import schema_name
 from kiket_worker.tenants.sessions import end_overrunning_sessions, end_tenant_sessions
 from tests.support.dbt_scripts import until
 from tests.support.installations import Installation, catalogs
+from tests.support.sessions import lives
 
 GATES = load_gates(None)
 Session = psycopg.Connection[Any]
@@ -38,13 +39,6 @@ def set_up(url: str, gates: tuple[Gate, ...] = GATES, shared_schema: str = "anal
 def as_role(database: Any, role: str, password: str) -> Session:
     url = database.url.replace("//postgres@", f"//{role}:{password}@")
     return psycopg.connect(url, autocommit=True, row_factory=dict_row)
-
-
-def lives(session: Session) -> bool:
-    try:
-        return session.execute("select 1 as one").fetchone() is not None
-    except psycopg.OperationalError:
-        return False
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from kiket_worker.telemetry import set_up_logs
 from kiket_worker.tenants.provisioning import Candidate, Limits
 from tests.support.dbt_scripts import until
 from tests.support.installations import Installation
+from tests.support.sessions import lives
 from tests.support.tenants import settings_of
 
 ACME, HARBOR = Candidate(1, "acme"), Candidate(2, "blue-harbor")
@@ -34,14 +35,6 @@ def idling(session: psycopg.Connection[Any]) -> psycopg.Connection[Any]:
     session.execute("begin")
     session.execute("select 1")
     return session
-
-
-def lives(session: psycopg.Connection[Any]) -> bool:
-    try:
-        session.execute("select 1")
-    except psycopg.OperationalError:
-        return False
-    return True
 
 
 def limits(installation: Installation, **seconds: int) -> Limits:
