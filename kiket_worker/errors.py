@@ -278,6 +278,18 @@ class SelectionEmpty(BuildFailed):
     kind = "selection_empty"
 
 
+class CompilationFailed(KiketError):
+    """dbt could not be recorded."""
+
+    kind = "compilation_failed"
+
+
+class CompiledBundleDamaged(KiketError):
+    """What a compilation has stored cannot be read, or is another release's."""
+
+    kind = "compiled_bundle_damaged"
+
+
 class SharedModelsMissing(BuildFailed):
     """The shared schema stays empty, so models that refer to it cannot be built."""
 

@@ -106,6 +106,33 @@ MODEL_FAILED = Event(
     _RUN | {"model_id", "duration_seconds", "error"},
     "The model's author mends it; the run's artifacts hold the compiled SQL.",
 )
+ENGINE_DEOPTIMISED = Event(
+    "engine.deoptimised",
+    logging.INFO,
+    "dbt itself ran, because this run could not be replayed; `reason` is a word to count by.",
+    _RUN | {"reason", "error"},
+    "Where one reason comes often, `kiket-worker engine explain` says which model it is and why.",
+)
+ENGINE_COMPILED = Event(
+    "engine.compiled",
+    logging.INFO,
+    "dbt was recorded for a bundle; without `replayable`, each refresh of it runs dbt itself, for the reasons given.",
+    frozenset({"worker", "bundle_digest", "duration_seconds", "replayable", "reasons"}),
+    "Mend the models that are named, or live with refreshes that take a hundred times as long.",
+)
+ENGINE_LEARNED = Event(
+    "engine.learned",
+    logging.INFO,
+    "dbt was recorded with an answer of the database that was not known before.",
+    frozenset({"worker", "bundle_digest", "answers", "replayable"}),
+)
+ENGINE_COMPILATION_FAILED = Event(
+    "engine.compilation_failed",
+    logging.WARNING,
+    "A bundle could not be compiled or loaded; its refreshes run dbt itself meanwhile, and it is tried again.",
+    frozenset({"worker", "error_kind", "error"}),
+    "See what the error says; nothing is lost.",
+)
 RUN_BUILT = Event("run.built", logging.INFO, "Every model was built.", _RUN | {"duration_seconds", "models"})
 RUN_ARCHIVED = Event(
     "run.archived",

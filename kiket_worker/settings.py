@@ -2,8 +2,9 @@
 
 import re
 from enum import StrEnum
+from importlib import metadata
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, Field, SecretStr, ValidationError
@@ -61,6 +62,20 @@ class IsolationMode(StrEnum):
     SHARED = "shared"
 
 
+class EngineName(StrEnum):
+    """How dbt is run: recorded once and replayed, or as a child process each time."""
+
+    REPLAY = "replay"
+    EXECUTABLE = "executable"
+
+
+class Publish(StrEnum):
+    """What a run publishes of which a model fails: nothing, or what does not wait for that model, as dbt does."""
+
+    WHOLE = "whole"
+    PARTIAL = "partial"
+
+
 # Finite, and within what a thread can be told to wait.
 _Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
 
@@ -92,6 +107,9 @@ class Settings(BaseSettings):
     shared_interval_hours: int = Field(24, alias="KIKET_SHARED_INTERVAL_HOURS", ge=1, le=8760)
 
     dbt_executable: Path = Field(Path("dbt"), alias="KIKET_DBT_EXECUTABLE")
+    dbt_engine: EngineName | None = Field(None, alias="KIKET_DBT_ENGINE")
+    dbt_command: Literal["run", "build"] = Field("run", alias="KIKET_DBT_COMMAND")
+    publish: Publish = Field(Publish.WHOLE, alias="KIKET_PUBLISH")
     concurrency: int = Field(2, alias="KIKET_CONCURRENCY", ge=1, le=64)
     tick_interval_seconds: _Seconds = Field(30, alias="KIKET_TICK_INTERVAL_SECONDS")
     republish_after_seconds: _Seconds = Field(900, alias="KIKET_REPUBLISH_AFTER_SECONDS")
@@ -102,6 +120,14 @@ class Settings(BaseSettings):
     outbox_interval_seconds: _Seconds = Field(1, alias="KIKET_OUTBOX_INTERVAL_SECONDS")
     retry_base_seconds: _Seconds = Field(5, alias="KIKET_RETRY_BASE_SECONDS")
     run_time_limit_seconds: _Seconds = Field(1800, alias="KIKET_RUN_TIME_LIMIT_SECONDS")
+
+    @property
+    def engine(self) -> EngineName:
+        """The engine that is named; else replay, where dbt-core can be recorded and no other dbt is named."""
+        if self.dbt_engine is not None:
+            return self.dbt_engine
+        can_record = self.dbt_executable == Path("dbt") and any(metadata.distributions(name="dbt-core"))
+        return EngineName.REPLAY if can_record else EngineName.EXECUTABLE
 
     @property
     def in_one_process(self) -> bool:

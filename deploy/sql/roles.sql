@@ -163,7 +163,7 @@ begin
         shared, shared
     );
     execute format('grant %I to kiket_provisioner with admin true, inherit false, set false', shared);
-    insert into kiket_analytics.roles (level, shared_schema) values (1, shared)
+    insert into kiket_analytics.roles (level, shared_schema) values (2, shared)
     on conflict (only_row) do update
     set level = excluded.level, shared_schema = excluded.shared_schema, applied_at = now();
 end
@@ -332,9 +332,14 @@ $$;
 -- group until the transaction ends, so that two batches, or a batch and a refresh, would meet there and at a lease in
 -- turn, and be each other's deadlock. A claim of an organisation's lease waits at its row. A tenant that changes its own
 -- role in a transaction that it leaves open is waited for until lock_timeout only, and so holds up nobody else.
+-- With `probe_slug`, what is made is no organisation's but a probe's: a tenant made up to record dbt, which has no lease
+-- and is dropped afterwards. It sees the rows of the organisation with this id, if there is one.
+drop function if exists kiket_analytics.provision_tenant(
+    bigint, text, text, integer, integer, integer, integer, integer, bigint
+);
 create or replace function kiket_analytics.provision_tenant(
     tenant_id bigint, verifier text, reader_verifier text, version integer, connection_limit integer,
-    temp_megabytes integer, statement_seconds integer, idle_seconds integer, epoch bigint
+    temp_megabytes integer, statement_seconds integer, idle_seconds integer, epoch bigint, probe_slug text default null
 ) returns text
 language plpgsql security definer
 set search_path = pg_catalog, pg_temp
@@ -351,9 +356,18 @@ declare
     stranger oid;
     relations text;
 begin
-    select organization.slug into slug from public.organizations as organization where organization.id = tenant_id;
-    if not found then
-        raise exception 'no organisation has the id %', tenant_id using errcode = 'no_data_found';
+    if probe_slug is null then
+        select organization.slug into slug from public.organizations as organization where organization.id = tenant_id;
+        if not found then
+            raise exception 'no organisation has the id %', tenant_id using errcode = 'no_data_found';
+        end if;
+    elsif probe_slug !~ '^probe-' or exists (
+        select from public.organizations as organization
+        where replace(organization.slug, '-', '_') = replace(probe_slug, '-', '_')
+    ) then
+        raise exception '% is no name for a probe', quote_literal(probe_slug) using errcode = 'invalid_name';
+    else
+        slug := probe_slug;
     end if;
     if slug !~ '^[a-z0-9]([a-z0-9_-]*[a-z0-9])?$' or length(slug) > 49 then
         raise exception 'slug % cannot be a schema name', quote_literal(slug) using errcode = 'invalid_name';
@@ -362,11 +376,13 @@ begin
     reader := 'analytics_ro_' || replace(slug, '-', '_');
 
     lock table kiket_analytics.tenants in share update exclusive mode;
-    insert into kiket_analytics.leases (schema_name, organization_id) values (tenant, tenant_id)
-    on conflict (schema_name) do nothing;
-    select * into lease from kiket_analytics.leases where leases.schema_name = tenant for update;
-    if lease.organization_id is distinct from tenant_id then
-        raise exception 'schema % belongs to another organisation', tenant using errcode = 'unique_violation';
+    if probe_slug is null then
+        insert into kiket_analytics.leases (schema_name, organization_id) values (tenant, tenant_id)
+        on conflict (schema_name) do nothing;
+        select * into lease from kiket_analytics.leases where leases.schema_name = tenant for update;
+        if lease.organization_id is distinct from tenant_id then
+            raise exception 'schema % belongs to another organisation', tenant using errcode = 'unique_violation';
+        end if;
     end if;
     select * into known from kiket_analytics.tenants where tenants.schema_name = tenant;
     if known.key_version > version then
@@ -695,7 +711,7 @@ $$;
 alter function kiket_analytics.set_up_login(text, text, integer, text[], text) owner to kiket_provisioner;
 alter function kiket_analytics.is_ours(text) owner to kiket_provisioner;
 alter function kiket_analytics.provision_tenant(
-    bigint, text, text, integer, integer, integer, integer, integer, bigint
+    bigint, text, text, integer, integer, integer, integer, integer, bigint, text
 ) owner to kiket_provisioner;
 alter function kiket_analytics.provision_shared(text, integer, integer, integer, integer, integer, bigint)
     owner to kiket_provisioner;
@@ -713,7 +729,7 @@ revoke all on function
     kiket_analytics.release_login(text),
     kiket_analytics.set_up_login(text, text, integer, text[], text),
     kiket_analytics.is_ours(text),
-    kiket_analytics.provision_tenant(bigint, text, text, integer, integer, integer, integer, integer, bigint),
+    kiket_analytics.provision_tenant(bigint, text, text, integer, integer, integer, integer, integer, bigint, text),
     kiket_analytics.provision_shared(text, integer, integer, integer, integer, integer, bigint),
     kiket_analytics.lend_logins(text),
     kiket_analytics.take_back_logins(name[]),
@@ -725,7 +741,7 @@ revoke all on function
     kiket_analytics.names_of_tenant(text, boolean)
 from public;
 grant execute on function
-    kiket_analytics.provision_tenant(bigint, text, text, integer, integer, integer, integer, integer, bigint),
+    kiket_analytics.provision_tenant(bigint, text, text, integer, integer, integer, integer, integer, bigint, text),
     kiket_analytics.provision_shared(text, integer, integer, integer, integer, integer, bigint),
     kiket_analytics.lend_logins(text),
     kiket_analytics.take_back_logins(name[]),

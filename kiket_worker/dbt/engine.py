@@ -71,13 +71,26 @@ class Options:
 
 
 @dataclass(frozen=True)
+class Deoptimisation:
+    """Why dbt itself had to do what could not be replayed: a word to count by, and the reason in full."""
+
+    reason: str
+    words: str
+
+
+@dataclass(frozen=True)
 class Outcome:
-    """What an engine has built, and the files that it leaves for the archive, by their names there."""
+    """What an engine has built, and the files that it leaves for the archive, by their names there.
+
+    `engine` is the one that did the work in the end, and `deoptimised` why it is not the one that was asked.
+    """
 
     models: tuple[ModelResult, ...]
     files: dict[str, Path] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     failure: KiketError | None = None
+    engine: str = "executable"
+    deoptimised: Deoptimisation | None = None
 
 
 OnModel = Callable[[ModelResult], None]
@@ -125,6 +138,10 @@ class Cancellation:
     def may_go_on(self, now: float) -> bool:
         """Whether the moment until which it may go on lies ahead, by the monotonic clock."""
         return self._until is not None and now < self._until
+
+    def has_run_out(self, now: float) -> bool:
+        """Whether that moment has passed; never where none was set."""
+        return self._until is not None and now >= self._until
 
     def cancel(self, reason: KiketError) -> None:
         """End what is going on, now and, if nothing is yet, as soon as it begins."""

@@ -1,6 +1,5 @@
 """The executable engine: `dbt run` as a child process. Any dbt will do; it is the reference for what dbt means."""
 
-import json
 import os
 import shutil
 import sys
@@ -8,7 +7,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import IO
 
@@ -17,10 +15,12 @@ from kiket_worker.dbt.child import run_child
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Cancellation, OnModel, Options, Outcome, SharedModels, Tenant
 from kiket_worker.dbt.guard import CANNOT_EXECUTE
+from kiket_worker.dbt.invocation import arguments, environment
 from kiket_worker.dbt.results import (
     ModelResult,
     check_schemas,
     error_of_event,
+    failure_of,
     is_interruption,
     model_of_event,
     read_event,
@@ -34,7 +34,6 @@ from kiket_worker.errors import (
     DbtNoResults,
     DbtTimedOut,
     KiketError,
-    ModelFailed,
     SelectionEmpty,
 )
 
@@ -61,10 +60,14 @@ class ExecutableEngine:
 
     name = "executable"
 
-    def __init__(self, executable: Path, connection: DbtConnection, *, time_limit_seconds: float) -> None:
+    def __init__(
+        self, executable: Path, connection: DbtConnection, *, time_limit_seconds: float, command: str = "run"
+    ) -> None:
+        """`command` is dbt's: `run` builds models, `build` also seeds, snapshots and tests."""
         self._executable = executable
         self._connection = connection
         self._time_limit_seconds = time_limit_seconds
+        self._command = command
 
     def run(
         self,
@@ -79,36 +82,31 @@ class ExecutableEngine:
         models: tuple[ModelResult, ...] = ()
         failure: KiketError | None = None
         invocation = _Invocation()
-        with _time_limit(self._time_limit_seconds, cancellation):
+        with time_limit(self._time_limit_seconds, cancellation):
             try:
                 command = [
                     self._find_executable(),
-                    "run",
-                    *self._arguments(bundle, tenant, options, target),
+                    self._command,
+                    *arguments(bundle, tenant, workdir=options.workdir, target=target),
                     *(["--full-refresh"] if options.full_refresh else []),
                     # Joined by `=`, or what a message selects could be an option: --vars of another organisation.
                     *(f"--select={item}" for item in options.selection),
                     *(f"--exclude={item}" for item in options.exclusion),
                 ]
-                invoke = partial(self._invoke, tenant=tenant, options=options, cancellation=cancellation, log=log)
-                invoke(invocation, command, on_model)
+                self._invoke(
+                    invocation, command, on_model, tenant=tenant, options=options, cancellation=cancellation, log=log
+                )
                 check_schemas(target / "manifest.json", tenant.schema, options.exclusion)
                 models = self._judge(invocation, target, options)
                 if options.docs:
-                    # catalog.json is read from the database, so it comes after the models.
-                    # A folder of its own, because dbt writes its run results again for the documentation.
-                    documentation = options.workdir / "docs"
-                    command = [command[0], "docs", "generate", *self._arguments(bundle, tenant, options, documentation)]
-                    invoke(docs := _Invocation(), command, _ignore)
-                    if docs.exit_code != 0:
-                        raise DbtFailed(f"dbt docs generate ended with code {docs.exit_code}: {docs.last_words()}")
+                    self.document(bundle, tenant, options, cancellation)
             except BuildFailed as fault:
                 failure = fault
                 models = models or _results_if_any(target)
         files = {
             "manifest.json": target / "manifest.json",
             "run_results.json": target / "run_results.json",
-            "catalog.json": options.workdir / "docs" / "catalog.json",
+            "catalog.json": _catalog(options),
             "dbt.log": log,
         }
         return Outcome(
@@ -116,7 +114,27 @@ class ExecutableEngine:
             files={name: path for name, path in files.items() if path.is_file()},
             versions={"dbt": invocation.version} if invocation.version else {},
             failure=cancellation.reason or failure,
+            engine=self.name,
         )
+
+    def document(
+        self, bundle: Bundle, tenant: Tenant | SharedModels, options: Options, cancellation: Cancellation
+    ) -> Path:
+        """Have dbt describe what there is, and give its `catalog.json`. Raises `DbtFailed`.
+
+        The catalog is read from the database, so this comes after the models; in a folder of its own, because dbt
+        writes its run results again.
+        """
+        catalog, invocation = _catalog(options), _Invocation()
+        command = [
+            *(self._find_executable(), "docs", "generate"),
+            *arguments(bundle, tenant, workdir=options.workdir, target=catalog.parent),
+        ]
+        log = options.workdir / "dbt.log"
+        self._invoke(invocation, command, _ignore, tenant=tenant, options=options, cancellation=cancellation, log=log)
+        if invocation.exit_code != 0:
+            raise DbtFailed(f"dbt docs generate ended with code {invocation.exit_code}: {invocation.last_words()}")
+        return catalog
 
     def _find_executable(self) -> str:
         """The executable by path, beside this Python, or on PATH. Raises `DbtExecutableMissing`."""
@@ -129,17 +147,6 @@ class ExecutableEngine:
             "KIKET_DBT_EXECUTABLE has to name one, as a path or on PATH"
         )
 
-    def _arguments(self, bundle: Bundle, tenant: Tenant | SharedModels, options: Options, target: Path) -> list[str]:
-        return [
-            *("--project-dir", str(bundle.project_dir.absolute())),
-            *("--profiles-dir", str(bundle.profiles_dir.absolute())),
-            *("--target-path", str(target)),
-            *("--log-path", str(options.workdir / "logs")),
-            *("--target", tenant.target),
-            *("--vars", json.dumps(tenant.variables)),
-            *("--log-format", "json"),
-        ]
-
     def _invoke(
         self,
         invocation: _Invocation,
@@ -151,17 +158,13 @@ class ExecutableEngine:
         cancellation: Cancellation,
         log: Path,
     ) -> None:
-        connection = self._connection
-        if tenant.user is not None:
-            connection = connection.logged_in_as(tenant.user, tenant.password)
-        passfile = options.workdir / "pgpass"
-        if not passfile.exists():
-            connection.write_passfile(passfile)
         with log.open("ab") as file:
             invocation.exit_code = run_child(
                 command,
                 folder=options.workdir,
-                environment=_environment(connection, options, passfile),
+                environment=environment(
+                    self._connection, tenant, workdir=options.workdir, application_name=options.application_name
+                ),
                 read=lambda pipe: _read(pipe, file, invocation, on_model, cancellation),
                 cancellation=cancellation,
             )
@@ -182,12 +185,8 @@ class ExecutableEngine:
             raise DbtNoResults(
                 f"{fault}; it ended with code {invocation.exit_code} and said last: {invocation.last_words()}"
             ) from None
-        failed = [model for model in models if model.status == "error"]
-        if failed:
-            names = ", ".join(model.model_id.rpartition(".")[2] for model in failed)
-            if all(is_interruption(model.message or "") for model in failed):
-                raise DatabaseInterrupted(f"Postgres interrupted {names}. {failed[0].message}")
-            raise ModelFailed(f"{len(failed)} of {len(models)} models failed: {names}. {failed[0].message}")
+        if failure := failure_of(models):
+            raise failure
         if invocation.exit_code != 0:
             raise DbtFailed(f"dbt ended with code {invocation.exit_code}: {invocation.last_words()}")
         if not models:
@@ -195,27 +194,9 @@ class ExecutableEngine:
         return models
 
 
-def _environment(connection: DbtConnection, options: Options, passfile: Path) -> dict[str, str]:
-    """Only what dbt needs: no credentials, nothing of the worker's own settings."""
-    home = options.workdir / "home"
-    home.mkdir(exist_ok=True)
-    return connection.environment(passfile) | {
-        "PATH": os.environ.get("PATH", os.defpath),
-        "HOME": str(home),
-        "LANG": "C.UTF-8",
-        "TZ": "UTC",
-        "PYTHONUNBUFFERED": "1",
-        "DBT_APPLICATION_NAME": options.application_name,
-        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
-        # By variables and not by flags: a dbt that does not know one ignores it.
-        "DBT_USE_COLORS": "false",
-        "DBT_LOG_LEVEL_FILE": "none",
-        "DBT_PARTIAL_PARSE": "false",
-    }
-
-
 @contextmanager
-def _time_limit(seconds: float, cancellation: Cancellation) -> Iterator[None]:
+def time_limit(seconds: float, cancellation: Cancellation) -> Iterator[None]:
+    """Cancel what takes longer than that until the block ends."""
     timer = threading.Timer(
         seconds,
         cancellation.cancel,
@@ -227,6 +208,10 @@ def _time_limit(seconds: float, cancellation: Cancellation) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
+
+
+def _catalog(options: Options) -> Path:
+    return options.workdir / "docs" / "catalog.json"
 
 
 def _results_if_any(target: Path) -> tuple[ModelResult, ...]:

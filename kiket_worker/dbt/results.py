@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kiket_worker.errors import DbtNoResults, SchemaForbidden
+from kiket_worker.errors import DatabaseInterrupted, DbtNoResults, ModelFailed, SchemaForbidden
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,17 @@ def read_results(path: Path) -> tuple[ModelResult, ...]:
         raise DbtNoResults(
             f"dbt's {path.name} cannot be read ({fault!r}), so nothing is known of what it built"
         ) from None
+
+
+def failure_of(models: Sequence[ModelResult]) -> DatabaseInterrupted | ModelFailed | None:
+    """The failure of a run whose models ended so, or None where none of them failed."""
+    failed = [model for model in models if model.status == "error"]
+    if not failed:
+        return None
+    names = ", ".join(model.model_id.rpartition(".")[2] for model in failed)
+    if all(is_interruption(model.message or "") for model in failed):
+        return DatabaseInterrupted(f"Postgres interrupted {names}. {failed[0].message}")
+    return ModelFailed(f"{len(failed)} of {len(models)} models failed: {names}. {failed[0].message}")
 
 
 def check_schemas(manifest: Path, schema: str, exclusion: Sequence[str]) -> None:

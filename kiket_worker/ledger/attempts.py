@@ -4,9 +4,12 @@ Every write names the epoch under which the claim was made. When another attempt
 higher, the write changes nothing, and `LeaseLost` is raised (fencing).
 """
 
+from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 
 import psycopg
+from psycopg.types.json import Jsonb
 
 from kiket_worker.errors import KiketError, LeaseLost, PostgresUnreachable
 from kiket_worker.ledger.claims import Claim
@@ -47,19 +50,19 @@ def renew(connection: Connection, claim: Claim, ttl_seconds: float) -> bool:
     return bool(row["cancel_requested"])
 
 
+def record_models(database: Database, claim: Claim, models: Sequence[RunModel]) -> None:
+    """Write how far models are. Raises `LeaseLost`."""
+    if not models:
+        return
+    rows = [asdict(model) | {"message": model.message and storable(model.message)} for model in models]
+    parameters = {"run_id": claim.run.run_id, "lease_epoch": claim.epoch, "models": Jsonb(rows)}
+    if not database.rows(statement("record_models"), parameters):
+        raise _lost(claim)
+
+
 def record_model(database: Database, claim: Claim, model: RunModel) -> None:
     """Write how far one model is. Raises `LeaseLost`."""
-    parameters = {
-        "run_id": claim.run.run_id,
-        "lease_epoch": claim.epoch,
-        "model_id": model.model_id,
-        "status": model.status,
-        "duration_seconds": model.duration_seconds,
-        "rows_affected": model.rows_affected,
-        "message": model.message and storable(model.message),
-    }
-    if not database.rows(statement("record_model"), parameters):
-        raise _lost(claim)
+    record_models(database, claim, [model])
 
 
 def begin_models(database: Database, claim: Claim) -> None:

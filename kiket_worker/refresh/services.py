@@ -11,14 +11,17 @@ from kiket_worker.dbt.bundle import Bundle, core_bundle
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Engine
 from kiket_worker.dbt.executable import ExecutableEngine
+from kiket_worker.dbt.replay.engine import ReplayEngine
 from kiket_worker.errors import InvalidSetting
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.outbox import Waiting
+from kiket_worker.refresh.compilation import CompiledBundles
 from kiket_worker.refresh.retries import RetryPolicy
 from kiket_worker.refresh.turns import Turns
-from kiket_worker.settings import IsolationMode, Settings
+from kiket_worker.settings import EngineName, IsolationMode, Publish, Settings
 from kiket_worker.tenants.isolation import Isolation, RoleIsolation, SharedRole
 from kiket_worker.tenants.keys import TenantKeys
+from kiket_worker.tenants.login import Login
 from kiket_worker.tenants.provisioning import Limits
 
 
@@ -46,15 +49,31 @@ def open_services(settings: Settings, database: Database, publish: Callable[[Wai
     connection = DbtConnection.from_settings(settings)
     isolation = open_isolation(settings, connection)
     isolation.check(database)
+    store = open_store(settings.artifacts_url)
+    worker = f"{socket.gethostname()}:{os.getpid()}"
+    executable = ExecutableEngine(
+        settings.dbt_executable,
+        connection,
+        time_limit_seconds=settings.run_time_limit_seconds,
+        command=settings.dbt_command,
+    )
+    engine: Engine = executable
+    if settings.engine is EngineName.REPLAY:
+        compiled = CompiledBundles(database, store, isolation, connection, worker=worker, command=settings.dbt_command)
+        engine = ReplayEngine(
+            executable,
+            connection,
+            compiled,
+            time_limit_seconds=settings.run_time_limit_seconds,
+            partial=settings.publish is Publish.PARTIAL,
+        )
     return Services(
         database=database,
         bundle=core_bundle(),
-        engine=ExecutableEngine(
-            settings.dbt_executable, connection, time_limit_seconds=settings.run_time_limit_seconds
-        ),
-        store=open_store(settings.artifacts_url),
+        engine=engine,
+        store=store,
         publish=publish,
-        worker=f"{socket.gethostname()}:{os.getpid()}",
+        worker=worker,
         isolation=isolation,
         shared_schema=settings.dbt_shared_schema,
         shared_interval_hours=settings.shared_interval_hours,
@@ -68,7 +87,7 @@ def open_isolation(settings: Settings, connection: DbtConnection) -> Isolation:
     """How organisations are kept apart, as the settings say. Raises `InvalidSetting`."""
     limits = Limits.from_settings(settings)
     if settings.isolation is IsolationMode.SHARED:
-        return SharedRole(limits)
+        return SharedRole(limits, connection.address, Login(connection.user, connection.password))
     if settings.dbt_user or settings.dbt_password:
         raise InvalidSetting(
             "DBT_USER and DBT_PASSWORD name one login for all organisations, and each has a role of its own: leave "

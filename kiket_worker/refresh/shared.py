@@ -105,7 +105,7 @@ def _refresh(attempt: Attempt, epoch: int) -> None:
                 "schema": schema,
                 "attempt": 1,
                 "bundle_digest": bundle.digest,
-                "engine": services.engine.name,
+                "engine": outcome.engine,
                 "versions": {"kiket-worker": __version__} | outcome.versions,
             },
             scratch=attempt.workdir,

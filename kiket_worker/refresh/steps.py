@@ -38,10 +38,13 @@ def build(attempt: Attempt) -> Status:
         attempt.outcome = services.engine.run(
             services.bundle, tenant, options, lambda model: _record_model(attempt, model), attempt.cancellation
         )
+    if reason := attempt.outcome.deoptimised:
+        attempt.log(events.ENGINE_DEOPTIMISED, reason=reason.reason, error=first_line(reason.words))
     if attempt.outcome.failure:
         _end_own_sessions(attempt)
-    for model in attempt.outcome.models:  # The log told of them too, but only the results are dbt's last word.
-        _record_model(attempt, model)
+    # The log told of them too, but only the results are dbt's last word.
+    attempts.record_models(services.database, claim, [_as_row(model) for model in attempt.outcome.models])
+    for model in attempt.outcome.models:
         _log_model(attempt, model)
     if attempt.outcome.failure:
         raise attempt.outcome.failure
@@ -97,7 +100,7 @@ def archive_outcome(attempt: Attempt) -> ArchivedSet:
             "organization": run.organization_slug,
             "attempt": run.attempt,
             "bundle_digest": services.bundle.digest,
-            "engine": services.engine.name,
+            "engine": attempt.outcome.engine,
             "versions": {"kiket-worker": __version__} | attempt.outcome.versions,
         },
         scratch=attempt.workdir,
@@ -118,8 +121,11 @@ def first_line(text: str) -> str:
 
 
 def _record_model(attempt: Attempt, model: ModelResult) -> None:
-    as_row = RunModel(model.model_id, model.status, model.duration_seconds, model.rows_affected, model.message)
-    attempts.record_model(attempt.services.database, attempt.claim, as_row)
+    attempts.record_model(attempt.services.database, attempt.claim, _as_row(model))
+
+
+def _as_row(model: ModelResult) -> RunModel:
+    return RunModel(model.model_id, model.status, model.duration_seconds, model.rows_affected, model.message)
 
 
 def _log_model(attempt: Attempt, model: ModelResult) -> None:

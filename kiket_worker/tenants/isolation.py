@@ -4,11 +4,14 @@ The database, by a role for each (`RoleIsolation`), or only the models' own filt
 create roles (`SharedRole`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol
 
+from psycopg import sql
+
 from kiket_worker import events
-from kiket_worker.errors import TenantLoginFailed, TenantNotIsolated
+from kiket_worker.errors import TenantLoginFailed, TenantNotIsolated, UnknownTenant
 from kiket_worker.ledger.database import Connection, Database, statement
 from kiket_worker.ledger.runs import RunId
 from kiket_worker.settings import IsolationMode
@@ -16,7 +19,7 @@ from kiket_worker.tenants import roles
 from kiket_worker.tenants.gates import GATES_SCHEMA
 from kiket_worker.tenants.keys import TenantKeys
 from kiket_worker.tenants.login import Login, check_identity, session
-from kiket_worker.tenants.provisioning import Candidate, Limits, Provisioner
+from kiket_worker.tenants.provisioning import Candidate, Limits, Provisioner, drop, drop_probes
 from kiket_worker.tenants.schema import reader_name
 from kiket_worker.tenants.sessions import (
     Overrun,
@@ -47,6 +50,14 @@ class Isolation(Protocol):
 
     def log_in_shared(self, database: Database, schema: str, epoch: int) -> Login | None:
         """As whom dbt builds the shared schema, whose lease the caller holds; None: as the shared login."""
+        ...
+
+    def probe(self, database: Database, probe: Candidate, schema: str) -> AbstractContextManager[Login | None]:
+        """A tenant that is made up, with its schema, until the block ends; None: dbt connects as the shared login."""
+        ...
+
+    def drop_probes(self, database: Database) -> None:
+        """Remove those that were left. For who holds the lease of compiling."""
         ...
 
     def end_sessions(self, connection: Connection, run_id: RunId, schema: str) -> int:
@@ -100,6 +111,21 @@ class RoleIsolation:
         self._check(login, None)
         return login
 
+    @contextmanager
+    def probe(self, database: Database, probe: Candidate, schema: str) -> Iterator[Login]:
+        """A role of its own, which sees rows of no organisation."""
+        try:
+            with database.transaction() as connection:
+                self._provisioner.provision_probe(connection, probe)
+            yield Login(schema, self._keys.password(schema, self._keys.current))
+        finally:
+            with suppress(UnknownTenant):
+                drop(database, probe.slug)
+
+    def drop_probes(self, database: Database) -> None:
+        """By the table of tenants."""
+        drop_probes(database)
+
     def end_sessions(self, connection: Connection, run_id: RunId, schema: str) -> int:  # of the protocol
         """By the role, which no session can change. Raises `SessionsNotEnded`."""
         return end_tenant_sessions(connection, schema)
@@ -140,8 +166,10 @@ class SharedRole:
     raw_schema = "public"
     ledger_schema = "kiket_analytics"
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, address: Mapping[str, str], login: Login) -> None:
         self.limits = limits
+        self._address = address
+        self._login = login
 
     def check(self, database: Database) -> None:
         """Nothing is needed beside the ledger."""
@@ -151,6 +179,23 @@ class SharedRole:
 
     def log_in_shared(self, database: Database, schema: str, epoch: int) -> None:
         """The shared login; dbt creates the schema as it."""
+
+    @contextmanager
+    def probe(self, database: Database, probe: Candidate, schema: str) -> Iterator[None]:
+        """No role; dbt creates the schema as the shared login, which drops it again."""
+        try:
+            yield
+        finally:
+            self._drop(schema)
+
+    def drop_probes(self, database: Database) -> None:
+        """By the names of schemas."""
+        for row in database.rows(statement("schemas_of_probes", __package__)):
+            self._drop(row["schema_name"])
+
+    def _drop(self, schema: str) -> None:
+        with session(self._address, self._login) as connection:
+            connection.execute(sql.SQL("drop schema if exists {} cascade").format(sql.Identifier(schema)))
 
     def end_sessions(self, connection: Connection, run_id: RunId, schema: str) -> int:  # of the protocol
         """By the run's name, which a model may have changed. Raises `SessionsNotEnded`."""

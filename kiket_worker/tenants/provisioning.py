@@ -109,6 +109,14 @@ class Provisioner:
                 # For what could not be done before: the twin's rights on what is the tenant's now.
                 self._call(connection, candidate, epoch)
 
+    def provision_probe(self, connection: Connection, probe: Candidate) -> None:
+        """Make what a probe needs: a tenant that no organisation is, to record dbt. Raises what `provision` raises."""
+        with _said_of(probe.slug):
+            connection.execute(
+                statement("provision_tenant", __package__),
+                self._parameters(probe) | {"epoch": None, "probe_slug": probe.slug},
+            )
+
     def provision_shared(self, connection: Connection, *, epoch: int | None = None) -> None:
         """Give the role of the shared schema its password and settings. Raises `TenantBusy`."""
         row = connection.execute("select shared_schema from kiket_analytics.roles").fetchone()
@@ -177,7 +185,8 @@ class Provisioner:
 
     def _call(self, connection: Connection, candidate: Candidate, epoch: int | None) -> str | None:
         row = connection.execute(
-            statement("provision_tenant", __package__), self._parameters(candidate) | {"epoch": epoch}
+            statement("provision_tenant", __package__),
+            self._parameters(candidate) | {"epoch": epoch, "probe_slug": None},
         ).fetchone()
         assert row is not None
         owner: str | None = row["foreign_owner"]
@@ -241,6 +250,18 @@ def drop(database: Database, slug: str) -> None:
         raise UnknownTenant(
             f"no organisation was provisioned as {slug!r}; `kiket-worker tenants list` names those there are"
         )
+
+
+def drop_probes(database: Database) -> int:
+    """Remove every probe that a compilation has left which was killed; give how many there were.
+
+    Whoever calls it holds the lease of compiling, so that none is in use.
+    """
+    left = database.rows(statement("probes", __package__))
+    for row in left:
+        with database.transaction() as connection, _said_of(row["schema_name"]):
+            connection.execute("select kiket_analytics.drop_tenant(%s)", [row["schema_name"]])
+    return len(left)
 
 
 def key_versions(database: Database) -> dict[int, int]:

@@ -241,6 +241,7 @@ build("a")
         *("PATH", "HOME", "LANG", "TZ", "PYTHONUNBUFFERED", "PGPASSFILE"),
         *("DBT_HOST", "DBT_PORT", "DBT_DATABASE", "DBT_USER", "DBT_APPLICATION_NAME"),
         *("DBT_SEND_ANONYMOUS_USAGE_STATS", "DBT_USE_COLORS", "DBT_LOG_LEVEL_FILE", "DBT_PARTIAL_PARSE"),
+        "DBT_ORGANIZATION_SCHEMA",
     }
     assert PASSWORD not in json.dumps([seen["environment"], seen["arguments"]]).replace("\\\\", "\\")
     assert seen["passfile"] == "*:*:*:*:corr\\:ct-h\\\\rse\n"

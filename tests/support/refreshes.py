@@ -28,6 +28,7 @@ from kiket_worker.refresh.retries import RetryPolicy
 from kiket_worker.refresh.services import Services
 from kiket_worker.telemetry import set_up_logs
 from kiket_worker.tenants.isolation import Isolation, SharedRole
+from kiket_worker.tenants.login import Login
 from kiket_worker.tenants.provisioning import Limits
 from tests.support.dbt_scripts import dbt_script, until
 
@@ -117,7 +118,7 @@ class Refreshes:
             store=store or self.store,
             publish=self.published.append,
             worker=worker,
-            isolation=isolation or SharedRole(LIMITS),
+            isolation=isolation or SharedRole(LIMITS, connection.address, Login(connection.user, connection.password)),
             shared_schema="analytics_shared",
             shared_interval_hours=24,
             lease_ttl_seconds=lease_ttl_seconds,

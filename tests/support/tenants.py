@@ -20,6 +20,7 @@ def settings_of(ledger_url: str, **variables: object) -> Settings:
             "RABBITMQ_URL": "memory://",
             "ARTIFACTS_URL": "file:///nowhere",
             "KIKET_TENANT_KEYS": SECRETS.tenant_keys,
+            "KIKET_DBT_ENGINE": "executable",
         }
         | variables
     )

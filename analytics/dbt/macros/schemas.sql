@@ -1,4 +1,5 @@
-{#- dbt asks this for every node while it parses, whatever is selected: hence the check of the vars is here. Only
+{#- dbt asks this for every node while it parses, whatever is selected: hence the check of the vars is here. A worker
+    has checked them, and names the schema by DBT_ORGANIZATION_SCHEMA; then they are only printed. Only
     models marked `schema: shared` leave the tenant's schema; any other custom schema (that of stored test failures,
     for example) is ignored, because it would lie outside. With the target `shared` there is no tenant, and everything
     is in the shared schema. -#}
@@ -6,7 +7,9 @@
     {%- if target.name == 'shared' -%}
         {{ shared_schema() }}
     {%- else -%}
-        {%- do require_organization() -%}
+        {%- if not env_var('DBT_ORGANIZATION_SCHEMA', '') -%}
+            {%- do require_organization() -%}
+        {%- endif -%}
         {%- if custom_schema_name == 'shared' and node.resource_type == 'model' -%}
             {{ shared_schema() }}
         {%- else -%}
@@ -34,7 +37,7 @@
 
 
 {% macro organization_schema() -%}
-    analytics_org_{{ var('organization_slug') | replace('-', '_') }}
+    {{ target.schema }}
 {%- endmacro %}
 
 

@@ -9,5 +9,6 @@ select kiket_analytics.provision_tenant(
     temp_megabytes => %(temp_megabytes)s,
     statement_seconds => %(statement_seconds)s,
     idle_seconds => %(idle_seconds)s,
-    epoch => %(epoch)s
+    epoch => %(epoch)s,
+    probe_slug => %(probe_slug)s
 ) as foreign_owner

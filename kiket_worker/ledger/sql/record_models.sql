@@ -1,5 +1,5 @@
--- Record how far one model of a run is; give a row unless the attempt's epoch is no longer the run's.
--- Parameters: run_id, lease_epoch, model_id, status, duration_seconds, rows_affected, message.
+-- Record how far models of a run are; give rows unless the attempt's epoch is no longer the run's.
+-- Parameters: run_id, lease_epoch, models (a JSON array of model_id, status, duration_seconds, rows_affected, message).
 -- The run's row is share-locked, so that no other attempt can take it over between the check and the write.
 with held as (
     select run_id from kiket_analytics.runs
@@ -7,7 +7,11 @@ with held as (
     for share
 )
 insert into kiket_analytics.run_models (run_id, model_id, status, duration_seconds, rows_affected, message)
-select run_id, %(model_id)s, %(status)s, %(duration_seconds)s, %(rows_affected)s, %(message)s from held
+select held.run_id, model.model_id, model.status, model.duration_seconds, model.rows_affected, model.message
+from held
+cross join jsonb_to_recordset(%(models)s) as model (
+    model_id text, status text, duration_seconds double precision, rows_affected bigint, message text
+)
 on conflict (run_id, model_id) do update
 set
     status = excluded.status,

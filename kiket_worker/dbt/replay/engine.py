@@ -1,0 +1,166 @@
+"""The replay engine: what dbt was recorded to do is done again for a tenant; else dbt itself runs."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Protocol
+from uuid import uuid4
+
+from kiket_worker.dbt.bundle import Bundle
+from kiket_worker.dbt.connection import DbtConnection
+from kiket_worker.dbt.engine import Cancellation, Deoptimisation, OnModel, Options, Outcome, SharedModels, Tenant
+from kiket_worker.dbt.executable import ExecutableEngine, time_limit
+from kiket_worker.dbt.replay.compiled import Compiled
+from kiket_worker.dbt.replay.documents import Documents
+from kiket_worker.dbt.replay.probe import values_of
+from kiket_worker.dbt.replay.replayer import Deoptimised, NodeRun, Question, Replayer, connect
+from kiket_worker.dbt.results import ModelResult, failure_of
+from kiket_worker.errors import DbtFailed, KiketError
+
+
+class Library(Protocol):
+    """Where compiled bundles are found."""
+
+    def find(self, bundle: Bundle, tenant: Tenant, options: Options) -> Compiled:
+        """The compiled bundle. Raises `Deoptimised` where there is none yet."""
+        ...
+
+    def learn(self, bundle: Bundle, tenant: Tenant, options: Options, question: Question) -> None:
+        """Have dbt recorded with this answer, so that the next replay knows it."""
+        ...
+
+
+class ReplayEngine:
+    """Replays compiled bundles, and hands what it cannot replay to the executable engine as a whole run.
+
+    With `partial`, what a failing model does not touch is published, as dbt does; else nothing of a failed run is.
+    """
+
+    name = "replay"
+
+    def __init__(
+        self,
+        executable: ExecutableEngine,
+        connection: DbtConnection,
+        library: Library,
+        *,
+        time_limit_seconds: float,
+        partial: bool,
+    ) -> None:
+        self._executable = executable
+        self._connection = connection
+        self._library = library
+        self._time_limit_seconds = time_limit_seconds
+        self._partial = partial
+
+    def run(
+        self,
+        bundle: Bundle,
+        tenant: Tenant | SharedModels,
+        options: Options,
+        on_model: OnModel,
+        cancellation: Cancellation,
+    ) -> Outcome:
+        """See `Engine.run`. Models are told of when all are done: they take no time worth watching."""
+        if isinstance(tenant, SharedModels):  # Once a day for all organisations.
+            return self._executable.run(bundle, tenant, options, on_model, cancellation)
+        try:
+            compiled = self._compiled(bundle, tenant, options)
+            return self._replay(compiled, bundle, tenant, options, cancellation)
+        except Deoptimised as fault:
+            if fault.question is not None:
+                self._library.learn(bundle, tenant, options, fault.question)
+            outcome = self._executable.run(bundle, tenant, options, on_model, cancellation)
+            return Outcome(
+                outcome.models,
+                outcome.files,
+                outcome.versions,
+                outcome.failure,
+                outcome.engine,
+                Deoptimisation(fault.reason, str(fault)),
+            )
+
+    def _compiled(self, bundle: Bundle, tenant: Tenant, options: Options) -> Compiled:
+        if options.selection:
+            raise Deoptimised("selection", "dbt was recorded for the whole project, and this run selects a part")
+        compiled = self._library.find(bundle, tenant, options)
+        if not compiled.is_replayable:
+            raise Deoptimised("not_replayable", compiled.reasons[0])
+        return compiled
+
+    def _replay(
+        self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options, cancellation: Cancellation
+    ) -> Outcome:
+        target, log = options.workdir / "target", options.workdir / "dbt.log"
+        user, password = tenant.user or self._connection.user, tenant.password
+        connection = self._connection if tenant.user is None else self._connection.logged_in_as(user, password)
+        values = values_of(tenant.organization_id, tenant.slug, tenant.schema) | {
+            "workdir": str(options.workdir),
+            "project_dir": str(bundle.project_dir.absolute()),
+        }
+        started_at, invocation_id = datetime.now(UTC), str(uuid4())
+        values |= {"invocation": invocation_id, "started_at": str(started_at)}
+        values["started_at_iso"] = values["started_at"].replace(" ", "T")
+        runs: Sequence[NodeRun] = ()
+        failure: KiketError | None = None
+        files = {}
+        with time_limit(self._time_limit_seconds, cancellation):
+            try:
+                with connect(
+                    connection.address, connection.user, connection.password, options.application_name
+                ) as session:
+                    replayer = Replayer(
+                        session,
+                        compiled,
+                        values,
+                        full_refresh=options.full_refresh,
+                        target=str(target),
+                        cancellation=cancellation,
+                    )
+                    runs = replayer.run(partial=self._partial)
+                failure = _failure_of(runs)
+                Documents(
+                    compiled,
+                    values,
+                    runs,
+                    variables=tenant.variables,
+                    invocation_id=invocation_id,
+                    started_at=started_at,
+                    ended_at=datetime.now(UTC),
+                    full_refresh=options.full_refresh,
+                ).write(target, log)
+                files = {name: target / name for name in ("manifest.json", "run_results.json")} | {"dbt.log": log}
+                if options.docs and failure is None:
+                    files["catalog.json"] = self._executable.document(bundle, tenant, options, cancellation)
+            except KiketError as fault:
+                failure = fault
+        return Outcome(
+            models=_models(runs),
+            files=files,
+            versions={"dbt": compiled.versions["dbt-core"]},
+            failure=cancellation.reason or failure,
+            engine=self.name,
+        )
+
+
+def _models(runs: Sequence[NodeRun]) -> tuple[ModelResult, ...]:
+    return tuple(
+        ModelResult(
+            run.node.unique_id,
+            run.status,
+            max(0.0, run.seconds),
+            rows if (rows := (run.response or {}).get("rows_affected", -1)) >= 0 else None,
+            None if run.status == "success" else run.message,
+        )
+        for run in runs
+        if run.node.resource_type == "model"
+    )
+
+
+def _failure_of(runs: Sequence[NodeRun]) -> KiketError | None:
+    if failure := failure_of(_models(runs)):
+        return failure
+    failed = [run for run in runs if run.status in {"error", "fail"}]
+    if not failed:
+        return None
+    names = ", ".join(run.node.name for run in failed)
+    return DbtFailed(f"{len(failed)} of {len(runs)} nodes failed: {names}. {failed[0].message}")

@@ -1,0 +1,325 @@
+"""Two recordings of different probes, compared: a bundle is replayable only if dbt did the same for both of them.
+
+Pure: it takes what `recorder` wrote and gives a compiled bundle, or every reason why there is none, with file and line
+where one is known.
+"""
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from kiket_worker.dbt.replay.compiled import Answer, Compiled, Node, Standard, Step, Trace
+from kiket_worker.dbt.replay.holes import RELATION, SCHEMA, as_json, deep_with_holes, hole
+from kiket_worker.dbt.replay.sql import Action, NotReplayable, commands_of, prints_schema, rows_of
+
+# The states of the probe's schema in which dbt is recorded, in this order; those that are built by a full refresh.
+STATES = ("fresh", "existing", "full")
+FULL_REFRESH = "full"
+
+_DONE = {"success", "pass", "warn", "fail"}
+# What differs from one invocation to the next whatever the tenant. Artifacts get values of their own.
+_VOLATILE = {"generated_at", "created_at", "invocation_id", "invocation_started_at", "run_started_at"}
+_CODE = {"compiled_code", "extra_ctes", "extra_ctes_injected", "compiled", "build_path", "compiled_path"}
+# What dbt does to a table or view once it is made.
+_AFTERWARDS = ("create index", "create unique index", "grant ", "comment on ")
+_KINDS = {"r": "table", "p": "table", "v": "view", "m": "materialized_view", "f": "external"}
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What `recorder` wrote of one probe, and what it has instead of holes: the probe's names, and folders of dbt's."""
+
+    document: dict[str, Any]
+    values: dict[str, str]
+    places: dict[str, str]
+
+    def state(self, name: str) -> dict[str, Any]:
+        """One state, every text with its holes."""
+        state: dict[str, Any] = self.document["states"][name]
+        values = dict(self.values)
+        if state["run_results"]:
+            values["invocation"] = state["run_results"]["metadata"]["invocation_id"]
+        if state["started_at"]:
+            values["started_at"] = state["started_at"]
+            values["started_at_iso"] = state["started_at"].replace(" ", "T")
+        return state | {
+            "events": deep_with_holes(state["events"], values),
+            "definitions": deep_with_holes(state["definitions"], values),
+            "manifest": deep_with_holes(state["manifest"], values | self.places),
+            "run_results": deep_with_holes(state["run_results"], values | self.places),
+            "log": [
+                deep_with_holes(json.loads(line), values | self.places) for line in state["log"] if line.startswith("{")
+            ],
+        }
+
+
+def prove(first: Recording, second: Recording, *, key: str, versions: dict[str, str]) -> Compiled:
+    """The compiled bundle, or one that says why it cannot be replayed. Raises `ProbeFailed`."""
+    if failed := list(_ended_badly(first, second)):
+        raise ProbeFailed(failed)
+    reasons: list[str] = []
+    for recording in (first, second):
+        reasons += recording.document["inspections"] + recording.document["unknown"]
+    states = {name: (first.state(name), second.state(name)) for name in STATES}
+    reasons += _differences(states)
+    if not reasons:
+        try:
+            return _compiled({name: of_first for name, (of_first, _) in states.items()}, key, versions)
+        except _Unprovable as fault:
+            reasons += fault.reasons
+    return Compiled(key, versions, tuple(dict.fromkeys(reasons)))
+
+
+class _Unprovable(Exception):
+    def __init__(self, reasons: list[str]) -> None:
+        super().__init__()
+        self.reasons = reasons
+
+
+class ProbeFailed(_Unprovable):
+    """dbt did not succeed for a probe, which may have a reason that passes."""
+
+
+def _ended_badly(*recordings: Recording) -> Iterator[str]:
+    for recording in recordings:
+        for name in STATES:
+            state = recording.document["states"].get(name)
+            if state is None:
+                continue
+            if state["run_results"] is None or state["manifest"] is None:
+                words = [json.loads(line)["info"]["msg"] for line in state["log"] if '"level": "error"' in line]
+                yield f"dbt did not run for a probe: {' '.join(words) or 'it said nothing'}"
+                return
+            for result in state["run_results"]["results"]:
+                if result["status"] not in _DONE:
+                    yield f"{result['unique_id']} ends with {result['status']} for a probe: {result['message']}"
+
+
+def _differences(states: dict[str, tuple[dict[str, Any], dict[str, Any]]]) -> Iterator[str]:
+    for name, (one, other) in states.items():
+        of_one, of_other = _by_node(one["events"]), _by_node(other["events"])
+        for node in {**of_one, **of_other}:
+            if _compared(of_one.get(node)) != _compared(of_other.get(node)):
+                where = next(_places(of_one.get(node, []), of_other.get(node, [])), "")
+                yield f"{node}: dbt does something else for each of two probes ({name}){where}"
+        manifests = [json.dumps(_stripped(state["manifest"]), sort_keys=True) for state in (one, other)]
+        if manifests[0] != manifests[1]:
+            yield f"the manifests of two probes differ: {_first_difference(*manifests)}"
+        if one["definitions"] != other["definitions"]:
+            names = sorted(
+                relation
+                for relation in one["definitions"].keys() | other["definitions"].keys()
+                if one["definitions"].get(relation) != other["definitions"].get(relation)
+            )
+            yield f"the relations of two probes differ: {', '.join(names)}"
+        if one["edges"] != other["edges"]:
+            yield "the nodes of two probes wait for others each"
+
+
+def _compared(events: list[dict[str, Any]] | None) -> list[dict[str, Any]] | None:
+    # What a statement counted is no input of dbt's, and its answer to Jinja is compared by itself.
+    return None if events is None else [{k: v for k, v in event.items() if k != "status"} for event in events]
+
+
+def _places(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> Iterator[str]:
+    for left, right in zip(one, other, strict=False):
+        if left != right and "sql" in left and "sql" in right:
+            yield f": {_first_difference(left['sql'], right['sql'])}"
+
+
+def _first_difference(one: str, other: str) -> str:
+    at = next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
+    shown = [" ".join(text[max(0, at - 40) : at + 40].split()) for text in (one, other)]
+    return f"…{shown[0]}… against …{shown[1]}…".replace("\x01", "{").replace("\x02", "}")
+
+
+def _by_node(events: list[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    found: dict[str, list[dict[str, Any]]] = {}
+    for event in events:
+        if event["node"]:
+            found.setdefault(event["node"], []).append(event)
+    return found
+
+
+def _compiled(states: dict[str, dict[str, Any]], key: str, versions: dict[str, str]) -> Compiled:
+    reasons: list[str] = []
+    traces: dict[str, list[Trace]] = {}
+    order: list[str] = []
+    for name in STATES:
+        state = states[name]
+        results = {result["unique_id"]: result for result in state["run_results"]["results"]}
+        events = _by_node(state["events"])
+        order += [node for node in results if node not in order]
+        if unknown := events.keys() - results.keys():
+            reasons += [f"{node}: dbt says nothing of its result" for node in sorted(unknown)]
+        for node, result in results.items():
+            try:
+                trace = _trace(events.get(node, []), result, full_refresh=name == FULL_REFRESH)
+            except NotReplayable as fault:
+                reasons.append(f"{node}: {fault}")
+                continue
+            if trace not in traces.setdefault(node, []):
+                traces[node].append(trace)
+    if reasons:
+        raise _Unprovable(reasons)
+    existing = states["existing"]
+    manifest = existing["manifest"]
+    definitions = {
+        relation: definition
+        for relation, definition in existing["definitions"].items()
+        if states["fresh"]["definitions"].get(relation) == definition
+    }
+    waits_for = _waits_for(existing["edges"], set(order))
+    nodes = [
+        _node(unique_id, manifest, tuple(traces[unique_id]), waits_for.get(unique_id, ()), definitions)
+        for unique_id in order
+    ]
+    return Compiled(
+        key,
+        versions,
+        nodes=tuple(nodes),
+        definitions=definitions,
+        kinds={relation: _KINDS[definition[0]] for relation, definition in existing["definitions"].items()},
+        manifests={name: _manifest(states[name]["manifest"]) for name in ("existing", FULL_REFRESH)},
+        run_results={name: states[name]["run_results"] | {"results": []} for name in ("existing", FULL_REFRESH)},
+        log=tuple(existing["log"]),
+    )
+
+
+def _trace(events: list[dict[str, Any]], result: dict[str, Any], *, full_refresh: bool) -> Trace:
+    relations: dict[str, str | None] = {}
+    steps: list[Step] = []
+    touched: set[str] = set()
+    for event in events:
+        if "sql" not in event:
+            if event["schema"] != hole("schema"):
+                raise NotReplayable(f"asks for a relation of the schema {event['schema']}")
+            if event["relation"] not in touched:
+                relations.setdefault(event["relation"], event["kind"])
+            continue
+        commands = tuple(command for command in commands_of(event["sql"]) if command.action is not Action.TRANSACTION)
+        if not commands:
+            continue
+        # What dbt learns of a relation that the node itself has renamed or dropped follows from what it did.
+        touched |= {name for command in commands for name in (command.relation, command.name) if name}
+        answer = None
+        if event["rows"] is not None and len(commands) > 1 and not event["main"]:
+            raise NotReplayable("reads the answer to several statements at once")
+        if not event["main"] and (event["rows"] is not None or event["columns"] is not None):
+            answer = Answer(_tuples(event["columns"]), _tuples(event["rows"]))
+        steps.append(Step(event["sql"], commands, event["main"], prints_schema(event["sql"]), answer))
+    return Trace(full_refresh, tuple(relations.items()), tuple(steps), result["compiled_code"], result["status"])
+
+
+def _tuples(rows: Any) -> Any:
+    return None if rows is None else tuple(tuple(row) for row in rows)
+
+
+def _node(
+    unique_id: str,
+    manifest: dict[str, Any],
+    traces: tuple[Trace, ...],
+    waits_for: tuple[str, ...],
+    definitions: Mapping[str, str],
+) -> Node:
+    known = manifest["nodes"].get(unique_id) or manifest["unit_tests"].get(unique_id) or {}
+    config = known.get("config") or {}
+    relation = known.get("alias") if known.get("relation_name") else None
+    return Node(
+        unique_id=unique_id,
+        resource_type=unique_id.partition(".")[0],
+        name=known.get("name") or unique_id.rpartition(".")[2],
+        file=known.get("original_file_path") or "dbt_project.yml",
+        relation=relation,
+        relation_name=known.get("relation_name"),
+        traces=traces,
+        standard=_standard(relation, config, traces, definitions) if relation else None,
+        severity=str(config.get("severity", "error")).lower(),
+        error_if=str(config.get("error_if", "!= 0")),
+        warn_if=str(config.get("warn_if", "!= 0")),
+        waits_for=waits_for,
+    )
+
+
+def _standard(
+    relation: str, config: Mapping[str, Any], traces: Sequence[Trace], definitions: Mapping[str, str]
+) -> Standard | None:
+    """The relation as dbt's own materialisation makes it, if that is how it is made."""
+    kind = config.get("materialized")
+    has_hooks = config.get("pre-hook") or config.get("post-hook")
+    is_one_code = len({trace.compiled_code for trace in traces}) == 1
+    if kind not in {"view", "table"} or has_hooks or relation not in definitions or not is_one_code:
+        return None
+    if not all(_is_standard(trace, relation) for trace in traces):
+        return None
+    return Standard("view") if kind == "view" else _table(relation, traces[0])
+
+
+def _is_standard(trace: Trace, relation: str) -> bool:
+    """Whether a trace does nothing but make a relation under another name, index and rename it, grant and comment."""
+    commands = [(step, command) for step in trace.steps for command in step.commands if step.answer is None]
+    if len([command for _, command in commands if command.name == relation and command.relation]) != 1:
+        return False
+    return all(
+        step.is_main
+        or command.action in {Action.RENAME, Action.DROP}
+        or " ".join(_plain(command.text).lower().split()).startswith(_AFTERWARDS)
+        for step, command in commands
+    )
+
+
+def _table(relation: str, fresh: Trace) -> Standard | None:
+    """How a table's rows are replaced where they are; None where they cannot be."""
+    made = next(command.relation for step in fresh.steps for command in step.commands if command.name == relation)
+    main = [step for step in fresh.steps if step.is_main]
+    rows = rows_of(main[0].text, str(made), relation) if len(main) == 1 else None
+    code = fresh.compiled_code or ""
+    # A table that reads itself would find itself empty.
+    if rows is None or rows.count(hole(RELATION + relation)) != 1 or f'"{hole(SCHEMA)}"."{relation}"' in code:
+        return None
+    if len(main[0].commands) > 1:  # Its columns are declared.
+        return Standard("table", rows)
+    return Standard("table", rows, f"select * from (\n{code}\n) as kiket_shape limit 0")  # noqa: S608  # as dbt has it
+
+
+def _plain(text: str) -> str:
+    """A command without the comment that dbt puts before it."""
+    return text.partition("*/")[2] if text.lstrip().startswith("/*") else text
+
+
+def _waits_for(edges: Iterable[tuple[str, str]], executed: set[str]) -> dict[str, tuple[str, ...]]:
+    """Which executed nodes each one waits for, also through those that are none, as ephemeral models are."""
+    above: dict[str, set[str]] = {}
+    for upper, lower in edges:
+        above.setdefault(lower, set()).add(upper)
+    found: dict[str, tuple[str, ...]] = {}
+    for node in executed:
+        seen: set[str] = set()
+        waiting = set(above.get(node, ()))
+        while waiting:
+            upper = waiting.pop()
+            if upper not in seen:
+                seen.add(upper)
+                if upper not in executed:
+                    waiting |= above.get(upper, set())
+        found[node] = tuple(sorted(seen & executed))
+    return found
+
+
+def _manifest(manifest: dict[str, Any]) -> str:
+    """A manifest as JSON, with holes for what each invocation and each trace has of its own."""
+    times = {name: hole(name) for name in ("generated_at", "invocation_started_at")}
+    nodes = {
+        unique_id: node
+        if node.get("compiled_code") is None
+        else node | {"compiled_code": hole(f"compiled:{unique_id}")}
+        for unique_id, node in manifest["nodes"].items()
+    }
+    return as_json(manifest | {"metadata": manifest["metadata"] | times, "nodes": nodes})
+
+
+def _stripped(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _stripped(item) for name, item in value.items() if name not in _VOLATILE | _CODE}
+    return [_stripped(item) for item in value] if isinstance(value, list) else value

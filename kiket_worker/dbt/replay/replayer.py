@@ -1,0 +1,473 @@
+"""Replaying a compiled bundle for one tenant: one session as its role, one transaction, published whole or not at all.
+
+Each node is a savepoint. What dbt's Jinja was told when it was recorded is asked again and has to be told again;
+otherwise nothing of the replay stays, and dbt itself runs (`Deoptimised`).
+"""
+
+import random
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+from psycopg.rows import TupleRow, dict_row
+
+from kiket_worker.dbt.engine import Cancellation
+from kiket_worker.dbt.replay.compiled import Answer, Compiled, Node, Standard, Step, Trace
+from kiket_worker.dbt.replay.holes import STAMP, filled, words
+from kiket_worker.dbt.replay.relations import Names, Relations
+from kiket_worker.dbt.replay.sql import Action
+from kiket_worker.errors import DatabaseInterrupted, KiketError, LeaseLost
+from kiket_worker.ledger.database import statement
+
+# How long the swap waits for a reader before it steps back and lets others pass. Far below deadlock_timeout, after
+# which Postgres would look for somebody to cancel.
+_LOCK_MILLISECONDS = 50
+_STEP_BACK_SECONDS = (0.005, 0.05)
+
+_CONNECT_TIMEOUT_SECONDS = 10
+
+
+class Deoptimised(Exception):
+    """The replay cannot go on as dbt would; dbt itself has to. `reason` is one of a few words, for counting."""
+
+    def __init__(self, reason: str, words: str, question: "Question | None" = None) -> None:
+        super().__init__(words)
+        self.reason = reason
+        self.question = question
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a node asked the database when it got an answer that was never recorded."""
+
+    node: str
+    query: str
+    rows: tuple[tuple[str | None, ...], ...]
+
+
+@dataclass(frozen=True)
+class NodeRun:
+    """How a node went; times in UTC. `status` is dbt's word, and `message` what dbt would say."""
+
+    node: Node
+    status: str
+    started_at: datetime
+    ended_at: datetime
+    message: str | None = None
+    failures: int | None = None
+    response: dict[str, Any] | None = None
+    compiled_code: str | None = None
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return (self.ended_at - self.started_at).total_seconds()
+
+    @property
+    def is_failed(self) -> bool:
+        """Whether what waits for this node is skipped."""
+        return self.status in {"error", "fail", "skipped"}
+
+
+class Replayer:
+    """Replays for one tenant over a session of its own. `values` fill the tenant's holes."""
+
+    def __init__(
+        self,
+        connection: psycopg.Connection[TupleRow],
+        compiled: Compiled,
+        values: Mapping[str, str],
+        *,
+        full_refresh: bool,
+        target: str,
+        cancellation: Cancellation,
+    ) -> None:
+        self._connection = connection
+        self._cancellation = cancellation
+        self._target = target
+        self._cursor = connection.cursor()
+        self._compiled = compiled
+        self._values = dict(values)
+        self._schema = values["schema"]
+        self._full_refresh = full_refresh
+        self._definitions = {name: filled(text, values) for name, text in compiled.definitions.items()}
+
+    def run(self, *, partial: bool = False) -> list[NodeRun]:
+        """Build every node and publish; where one fails, nothing is published, unless `partial` says what dbt does.
+
+        Raises `Deoptimised`, the reason of a cancellation, and `DatabaseInterrupted`.
+        """
+        runs: list[NodeRun] = []
+        cancellation = self._cancellation
+        with _stoppable(self._connection, cancellation):
+            try:
+                self._execute("begin")
+                relations = self._look()
+                failed: set[str] = set()
+                for node in self._compiled.nodes:
+                    _check(cancellation)
+                    run, relations = self._node(node, relations, failed)
+                    runs.append(run)
+                    if run.is_failed:
+                        failed.add(node.unique_id)
+                        if node.resource_type == "operation":
+                            raise Deoptimised("hook_failed", f"{node.unique_id}: {run.message}")
+                if failed and not partial:
+                    self._execute("rollback")
+                else:
+                    self._publish(relations, cancellation)
+            except psycopg.OperationalError as fault:
+                if cancellation.reason:
+                    raise cancellation.reason from None
+                raise DatabaseInterrupted(f"Postgres ended the session of {self._schema}: {_text(fault)}") from fault
+            finally:
+                if not self._connection.closed:
+                    with suppress(psycopg.Error):
+                        self._connection.rollback()
+        return runs
+
+    def _look(self) -> Relations:
+        with self._connection.cursor(row_factory=dict_row) as cursor:
+            return Relations.of_rows(cursor.execute(statement("relations", __package__), {"schema_name": self._schema}))
+
+    def _node(self, node: Node, relations: Relations, failed: set[str]) -> tuple[NodeRun, Relations]:
+        started_at = datetime.now(UTC)
+        if any(above in failed for above in node.waits_for):
+            return NodeRun(node, "skipped", started_at, started_at), relations
+        changed = relations.copy()
+        try:
+            try:
+                run = self._attempt(node, changed, started_at, in_batches=True)
+            except psycopg.DatabaseError as fault:
+                self._raise_unless_its_own(fault)
+                # Once more, statement by statement: Postgres counts lines from the beginning of what it was sent.
+                self._execute("rollback to kiket_node")
+                changed = relations.copy()
+                run = self._attempt(node, changed, started_at, in_batches=False)
+        except psycopg.DatabaseError as fault:
+            self._raise_unless_its_own(fault)
+            self._execute("rollback to kiket_node")
+            return self._errored(node, fault, started_at), relations
+        return run, changed
+
+    def _errored(self, node: Node, fault: psycopg.DatabaseError, started_at: datetime) -> NodeRun:
+        message = f"Database Error in {node.resource_type} {node.name} ({node.file})\n  {_text(fault)}"
+        message += f"\n  compiled code at {self._target}/run/{node.unique_id.split('.')[1]}/{node.file}"
+        code = node.traces[-1].compiled_code
+        names = Names({})
+        names.update(self._values)
+        names[STAMP] = ""
+        return NodeRun(
+            node,
+            "error",
+            started_at,
+            datetime.now(UTC),
+            message,
+            compiled_code=None if code is None else filled(code, names),
+        )
+
+    def _raise_unless_its_own(self, fault: psycopg.DatabaseError) -> None:
+        """Raise what is no fault of the node's own statement."""
+        if self._connection.closed or isinstance(fault, psycopg.errors.AdminShutdown):
+            raise fault
+        if isinstance(fault, psycopg.errors.QueryCanceled) and self._cancellation.reason:
+            raise fault
+
+    def _attempt(self, node: Node, relations: Relations, started_at: datetime, *, in_batches: bool) -> NodeRun:
+        names = relations.names()
+        names.update(self._values)
+        names[STAMP] = datetime.now(UTC).strftime("%H%M%S%f")
+        execution = _Execution(self._cursor, names, relations, in_batches=in_batches)
+        execution.send("savepoint kiket_node")
+        trace = self._standing(node, relations, execution) or self._changing(node, relations, execution)
+        execution.send("release savepoint kiket_node")
+        execution.flush()
+        status, failures, message = _judged(node, execution)
+        return NodeRun(
+            node,
+            status,
+            started_at,
+            datetime.now(UTC),
+            message,
+            failures,
+            execution.response,
+            None if trace.compiled_code is None else filled(trace.compiled_code, names),
+        )
+
+    def _standing(self, node: Node, relations: Relations, execution: "_Execution") -> Trace | None:
+        """Leave a view as it is, or replace a table's rows where they are; None where it has to be made anew."""
+        standard, name = node.standard, node.relation
+        if standard is None or name is None or not relations.keeps(name, standard, self._definitions[name]):
+            return None
+        trace = next((trace for trace in node.traces if trace.full_refresh == self._full_refresh), None)
+        if trace is None:
+            return None
+        for step in trace.steps:
+            if step.answer:
+                execution.ask(node, step)
+        if standard.rows is None:
+            execution.response = _response("CREATE VIEW", -1)
+        elif execution.has_columns(standard, relations.live[name].columns):
+            execution.replace_rows(standard, self._schema, name)
+        else:
+            return None
+        return trace
+
+    def _changing(self, node: Node, relations: Relations, execution: "_Execution") -> Trace:
+        """Do what dbt did where the tenant's relations were as they are now."""
+        candidates = [trace for trace in node.traces if trace.full_refresh == self._full_refresh]
+        traces = [trace for trace in candidates if _holds(trace, relations, execution.names)]
+        if not traces and node.standard and node.relation:
+            # As dbt leaves it in the end, whatever was there: without what was there, but first.
+            if node.relation in relations.kinds and relations.is_live(node.relation):
+                relations.drop(node.relation)
+            traces = [
+                replace(trace, full_refresh=self._full_refresh)
+                for trace in node.traces
+                if _holds(trace, relations, execution.names)
+            ]
+        if not traces:
+            found = {name: relations.kinds.get(name) for trace in node.traces for name, _ in trace.relations}
+            raise Deoptimised("relation_state", f"{node.unique_id}: dbt was never recorded where there is {found}")
+        trace = execution.follow(node, traces)
+        if node.relation and (kind := self._compiled.kinds.get(node.relation)):
+            relations.made(node.relation, kind)
+        return trace
+
+    def _publish(self, relations: Relations, cancellation: Cancellation) -> None:
+        """Make the swap, if there is one, and commit. Steps back as often as a reader is in the way."""
+        swap = sql.SQL("; ").join(relations.swap(self._schema)).as_string(self._connection)
+        while swap:
+            _check(cancellation)
+            try:
+                self._execute(
+                    f"savepoint kiket_swap; set local lock_timeout = '{_LOCK_MILLISECONDS}ms'; {swap};"
+                    " release savepoint kiket_swap"
+                )
+                break
+            except psycopg.errors.LockNotAvailable:
+                self._execute("rollback to kiket_swap")
+                time.sleep(random.uniform(*_STEP_BACK_SECONDS))  # noqa: S311  # no secret
+            except psycopg.errors.DependentObjectsStillExist as fault:
+                raise Deoptimised("dependent_objects", _text(fault)) from fault
+        _check(cancellation)
+        self._execute("commit")
+
+    def _execute(self, text: str) -> None:
+        self._cursor.execute(text.encode())
+
+
+class _Execution:
+    """The statements of one node on their way. Those that nothing is read from are sent together, in one message."""
+
+    def __init__(
+        self, cursor: psycopg.Cursor[TupleRow], names: Names, relations: Relations, *, in_batches: bool
+    ) -> None:
+        self.names = names
+        self.response: dict[str, Any] | None = None
+        self.row: TupleRow | None = None
+        self._cursor = cursor
+        self._relations = relations
+        self._in_batches = in_batches
+        self._waiting: list[tuple[str, bool]] = []
+
+    def send(self, text: str, *, is_main: bool = False) -> None:
+        """Send one command, now or with the next."""
+        self._waiting.append((text, is_main))
+        if not self._in_batches:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what waits, and read what it says. Raises what psycopg raises of the first that fails."""
+        if not self._waiting:
+            return
+        waiting, self._waiting = self._waiting, []
+        # On a line of its own, because a command may end in a comment.
+        self._cursor.execute("\n;\n".join(text for text, _ in waiting).encode())
+        for position, (_, is_main) in enumerate(waiting):
+            if position and not self._cursor.nextset():
+                raise Deoptimised("unexpected_answer", "Postgres counts fewer commands than were sent")
+            if is_main:
+                self.response = _response(self._cursor.statusmessage or "", self._cursor.rowcount)
+                self.row = self._cursor.fetchone() if self._cursor.description else None
+        if self._cursor.nextset():
+            raise Deoptimised("unexpected_answer", "Postgres counts more commands than were sent")
+
+    def ask(self, node: Node, step: Step) -> None:
+        """Ask again what dbt asked. Raises `Deoptimised` where it would be told something else."""
+        answer = self._answer(step)
+        if not self._is(answer, step):
+            raise self._unknown(node, step, answer)
+
+    def follow(self, node: Node, traces: list[Trace]) -> Trace:
+        """Take the steps of the one trace whose answers are given. Raises `Deoptimised` where none is."""
+        position = 0
+        while position < len(traces[0].steps):
+            step = traces[0].steps[position]
+            if step.answer is None:
+                self._take(node, step)
+            else:
+                answer = self._answer(step)
+                same = [trace for trace in traces if trace.steps[position].text == step.text]
+                known = [trace for trace in same if self._is(answer, trace.steps[position])]
+                if not known:
+                    raise self._unknown(node, step, answer)
+                traces = known
+            position += 1
+        return traces[0]
+
+    def has_columns(self, standard: Standard, columns: tuple[str, ...]) -> bool:
+        """Whether a table would have these columns if it were made anew."""
+        if standard.select is None:
+            return True
+        self.flush()
+        self._cursor.execute(filled(standard.select, self.names).encode())
+        result = self._cursor.pgresult
+        assert result is not None
+        found = [
+            f"{(result.fname(i) or b'').decode()} {result.ftype(i)} {result.fmod(i)}" for i in range(result.nfields)
+        ]
+        return found == list(columns)
+
+    def replace_rows(self, standard: Standard, schema: str, name: str) -> None:
+        """Take a table's rows away and put those in that it gets now."""
+        assert standard.rows is not None
+        self.send(sql.SQL("delete from {}").format(sql.Identifier(schema, name)).as_string(self._cursor))
+        self.send(filled(standard.rows, self.names), is_main=True)
+        self.flush()
+        if standard.select is not None:  # dbt makes such a table from a query, and says so.
+            assert self.response is not None
+            rows = self.response["rows_affected"]
+            self.response = _response(f"SELECT {rows}", rows)
+
+    def _take(self, node: Node, step: Step) -> None:
+        if step.prints_schema and self._relations.waiting:
+            raise Deoptimised("names_of_relations", f"{node.unique_id} has a name of a relation in a text")
+        for position, command in enumerate(step.commands):
+            text = filled(command.text, self.names)
+            relation = None if command.relation is None else filled(command.relation, self.names)
+            if command.action is Action.RENAME:
+                assert relation is not None
+                assert command.name is not None
+                new = filled(command.name, self.names)
+                kind = "view" if "view" in text.partition(f'"{relation}"')[0].lower().split() else "table"
+                if not self._relations.rename(relation, new, kind):
+                    continue
+            elif command.action is Action.DROP:
+                assert relation is not None
+                if not self._relations.drop(relation):
+                    continue
+            elif command.action is Action.ALTER and relation and self._relations.is_live(relation):
+                raise Deoptimised("alters_live_relation", f"{node.unique_id} alters {relation}, which is being read")
+            self.send(text, is_main=step.is_main and position == len(step.commands) - 1)
+
+    def _answer(self, step: Step) -> Answer:
+        if step.prints_schema and any(name in step.text for name in self._relations.waiting):
+            raise Deoptimised("names_of_relations", "dbt asks for a relation by its name that waits to be swapped")
+        self.flush()
+        self._cursor.execute(filled(step.commands[0].text, self.names).encode())
+        result = self._cursor.pgresult
+        assert result is not None
+        assert step.answer is not None
+        columns = tuple(((result.fname(i) or b"").decode(), result.ftype(i)) for i in range(result.nfields))
+        rows = None
+        if step.answer.rows is not None:
+            rows = tuple(tuple(map(words, row)) for row in self._cursor.fetchall())
+        return Answer(columns, rows)
+
+    def _is(self, answer: Answer, step: Step) -> bool:
+        expected = step.answer
+        assert expected is not None
+        if answer.columns != expected.columns:
+            return False
+        if expected.rows is None:
+            return True
+        return answer.rows == tuple(
+            tuple(None if value is None else filled(value, self.names) for value in row) for row in expected.rows
+        )
+
+    def _unknown(self, node: Node, step: Step, answer: Answer) -> Deoptimised:
+        question = Question(node.unique_id, step.text, answer.rows) if answer.rows is not None else None
+        return Deoptimised(
+            "answer", f"{node.unique_id}: a query of its Jinja has an answer that is not known", question
+        )
+
+
+def connect(
+    address: Mapping[str, str], user: str, password: str, application_name: str
+) -> psycopg.Connection[TupleRow]:
+    """A session as a tenant. Raises `DatabaseInterrupted`."""
+    try:
+        return psycopg.connect(
+            **address,  # type: ignore[arg-type]  # libpq's words
+            user=user,
+            password=password,
+            application_name=application_name,
+            connect_timeout=_CONNECT_TIMEOUT_SECONDS,
+            autocommit=True,
+            prepare_threshold=None,
+        )
+    except psycopg.OperationalError as fault:
+        raise DatabaseInterrupted(f"role {user} cannot connect: {' '.join(str(fault).split())}") from fault
+
+
+@contextmanager
+def _stoppable(connection: psycopg.Connection[TupleRow], cancellation: Cancellation) -> Iterator[None]:
+    """Have a cancellation end the statement that runs at the moment, until the block ends."""
+
+    def stop() -> None:
+        with suppress(psycopg.Error):
+            connection.cancel_safe(timeout=_CONNECT_TIMEOUT_SECONDS)
+
+    cancellation.while_running(stop, lambda _: None)
+    try:
+        yield
+    finally:
+        cancellation.finished()
+
+
+def _check(cancellation: Cancellation) -> None:
+    """Raise why the run has to end, if it has to."""
+    reason: KiketError | None = cancellation.reason
+    if reason is None and cancellation.has_run_out(time.monotonic()):
+        reason = LeaseLost("the lease was not renewed in its time")
+    if reason is not None:
+        raise reason
+
+
+def _holds(trace: Trace, relations: Relations, names: Names) -> bool:
+    return all(relations.kinds.get(filled(name, names)) == kind for name, kind in trace.relations)
+
+
+def _response(message: str, rows: int) -> dict[str, Any]:
+    """As dbt-postgres describes the end of a statement (`PostgresConnectionManager.get_response`)."""
+    code = " ".join(part for part in message.split() if not part.isdigit())
+    return {"_message": message, "code": code, "rows_affected": rows}
+
+
+def _judged(node: Node, execution: _Execution) -> tuple[str, int | None, str | None]:
+    """Status, failures and message, as dbt gives them (`TestRunner.build_test_run_result` for tests)."""
+    if node.resource_type != "test":
+        message = (execution.response or {}).get("_message")
+        if node.resource_type == "unit_test":
+            return "pass", 0, None
+        return "success", None, message or "OK"
+    if execution.row is None:
+        raise Deoptimised("unexpected_answer", f"{node.unique_id}: a test that says nothing")
+    failures, should_warn, should_error = int(execution.row[0]), bool(execution.row[1]), bool(execution.row[2])
+    counted = f"Got {failures} result{'' if failures == 1 else 's'}, configured to"
+    if node.severity == "error" and should_error:
+        return "fail", failures, f"{counted} fail if {node.error_if}"
+    if should_warn:
+        return "warn", failures, f"{counted} warn if {node.warn_if}"
+    return "pass", failures, None
+
+
+def _text(fault: psycopg.Error) -> str:
+    """Postgres' words, set in as dbt sets them in."""
+    return str(fault).strip().replace("\n", "\n  ")

@@ -1,0 +1,225 @@
+"""Reading a statement that dbt sent: what it does, and which relations of the tenant's schema it names.
+
+Names are found by the words that Postgres would see, and not inside of texts and comments, so that a relation can be
+called otherwise for a while, and what a model prints stays as it is. Lexical rules: PostgreSQL manual, 4.1.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+
+from kiket_worker.dbt.replay.holes import RELATION, SCHEMA, hole
+
+_TOKEN = re.compile(
+    r"""
+    (?P<space>\s+)
+    | (?P<comment>--[^\n]*)
+    | (?P<block>/\*)
+    | (?P<text>[eE]'(?:[^'\\]|\\.|'')*' | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*')
+    | (?P<quoted>(?:[uU]&)?"(?:[^"]|"")*")
+    | (?P<dollar>\$\$.*?\$\$ | \$(?P<tag>[^\W\d]\w*)\$.*?\$(?P=tag)\$)
+    | (?P<word>[^\W\d][\w$]*)
+    | (?P<end>;)
+    | (?P<other>.)
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+_SILENT = {"space", "comment"}
+_SCHEMA = hole(SCHEMA)
+
+# What a statement may begin with: nothing that changes the session, or must be outside of a transaction.
+_DML = {"select", "with", "values", "insert", "update", "delete", "merge"}
+# Without a lock that a reader would wait for.
+_HARMLESS = {"comment", "grant", "revoke", "analyze"}
+_TRANSACTION = {"begin", "commit", "start", "end"}
+_CREATED = {"table", "view", "index", "materialized", "temporary", "temp", "unlogged", "unique", "or", "recursive"}
+_ALTERED = {"table", "view", "materialized"}
+# They change the session, or wait for somebody, from inside of a query.
+_SESSION_FUNCTIONS = re.compile(
+    r"\b(set_config|setseed|pg_advisory\w*|pg_try_advisory\w*|pg_sleep\w*|dblink\w*|lo_\w+|pg_notify|txid_current\w*)\s*\(",
+    re.IGNORECASE,
+)
+
+
+class Action(StrEnum):
+    """What a command does to relations, as far as it matters for those who read them meanwhile."""
+
+    WORK = "work"  # Writes rows, reads, or makes something new.
+    RENAME = "rename"
+    DROP = "drop"
+    ALTER = "alter"  # Takes a lock that readers of the relation wait for.
+    TRANSACTION = "transaction"  # The engine's own matter.
+
+
+class NotReplayable(Exception):
+    """A statement that cannot be replayed, and why."""
+
+
+@dataclass(frozen=True)
+class Token:
+    """A piece of a statement; `kind` is the name of its group above."""
+
+    kind: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command of a statement. `relation` is what is altered, renamed (to `name`) or dropped."""
+
+    action: Action
+    text: str
+    relation: str | None = None
+    name: str | None = None
+
+
+def commands_of(text: str) -> tuple[Command, ...]:
+    """The commands of a statement, each with holes where it names relations of the tenant's schema.
+
+    Raises `NotReplayable`.
+    """
+    return tuple(_command(tokens) for tokens in _split(_with_relations(list(_tokens(text)))))
+
+
+def prints_schema(text: str) -> bool:
+    """Whether a statement has the tenant's schema in it otherwise than in the quoted name of a relation."""
+    return any(_SCHEMA in token.text for token in _unnamed(_with_relations(list(_tokens(text)))))
+
+
+def rows_of(main: str, relation: str, target: str) -> str | None:
+    """The query of a `create table RELATION as (…)`, or of the `insert into RELATION` after a `create`.
+
+    As an `insert into TARGET`; None where the statement is neither.
+    """
+    commands = commands_of(main)
+    named = hole(RELATION + relation)
+    if len(commands) == 2 and _words(list(_tokens(commands[1].text)))[:2] == ["insert", "into"]:
+        return commands[1].text.replace(named, hole(RELATION + target))
+    if len(commands) != 1:
+        return None
+    found = re.fullmatch(
+        rf'(?s)(?:\s|/\*.*?\*/|--[^\n]*\n)*create\s+(?:unlogged\s+)?table\s+("[^"]*"\.)"[^"]*"\."{re.escape(named)}"'
+        r"\s+as\s*(\(.*\))\s*",
+        commands[0].text,
+        re.IGNORECASE,
+    )
+    if found is None:
+        return None
+    return f'insert into {found[1]}"{_SCHEMA}"."{hole(RELATION + target)}"\n{found[2]}'
+
+
+def _tokens(text: str) -> Iterator[Token]:
+    position = 0
+    while position < len(text):
+        match = _TOKEN.match(text, position)
+        assert match is not None
+        assert match.lastgroup is not None
+        kind = "dollar" if match.lastgroup == "tag" else match.lastgroup
+        if kind == "block":
+            end = _end_of_comment(text, match.end())
+            yield Token("comment", text[position:end])
+            position = end
+        else:
+            yield Token(kind, match[0])
+            position = match.end()
+
+
+def _end_of_comment(text: str, position: int) -> int:
+    """Where a comment ends that has begun before `position`: they nest."""
+    depth = 1
+    for mark in re.finditer(r"/\*|\*/", text[position:]):
+        depth += 1 if mark[0] == "/*" else -1
+        if depth == 0:
+            return position + mark.end()
+    raise NotReplayable("a comment does not end")
+
+
+def _with_relations(tokens: list[Token]) -> list[Token]:
+    """The tokens with a hole for each relation that is named as dbt does, with its schema and in quotes."""
+    found = list(tokens)
+    for position, token in enumerate(tokens):
+        if (token.kind, token.text) != ("quoted", f'"{_SCHEMA}"') or position + 2 >= len(tokens):
+            continue
+        dot, name = tokens[position + 1 : position + 3]
+        if dot.text == "." and name.kind == "quoted" and '""' not in name.text and "\x01" not in name.text:
+            found[position + 2] = Token("quoted", f'"{hole(RELATION + name.text[1:-1])}"')
+    return found
+
+
+def _unnamed(tokens: list[Token]) -> Iterator[Token]:
+    """The tokens but for comments and for the schema before a relation's name."""
+    for position, token in enumerate(tokens):
+        following = tokens[position + 2].text if position + 2 < len(tokens) else ""
+        if token.kind != "comment" and not (token.kind == "quoted" and following.startswith(f'"\x01{RELATION}')):
+            yield token
+
+
+def _split(tokens: list[Token]) -> list[list[Token]]:
+    commands: list[list[Token]] = [[]]
+    for token in tokens:
+        if token.kind == "end":
+            commands.append([])
+        else:
+            commands[-1].append(token)
+    return [command for command in commands if any(token.kind not in _SILENT for token in command)]
+
+
+def _words(tokens: list[Token]) -> list[str]:
+    loud = [token for token in tokens if token.kind not in _SILENT]
+    return [token.text.lower() if token.kind == "word" else token.text for token in loud]
+
+
+def _command(tokens: list[Token]) -> Command:
+    text = "".join(token.text for token in tokens)
+    words = _words(tokens)
+    while words and words[0] == "(":
+        words = words[1:]
+    first, second = [*words, "", ""][:2]
+    loud = "".join(token.text.strip('"') for token in tokens if token.kind in {"word", "quoted", "other", "space"})
+    if found := _SESSION_FUNCTIONS.search(loud):
+        raise NotReplayable(f"calls {found[1]}, which acts beyond its transaction")
+    if first in _DML | _HARMLESS:
+        if first == "select" and _makes_table(tokens):
+            raise NotReplayable("makes a table by `select into`")
+        return Command(Action.WORK, text)
+    if first in _TRANSACTION:
+        return Command(Action.TRANSACTION, text)
+    if first == "create" and second in _CREATED and "concurrently" not in words[:6]:
+        return Command(Action.WORK, text)
+    if first == "drop" and second in _ALTERED | {"index"} and "concurrently" not in words[:6]:
+        relations = _relations(tokens)
+        if second == "index" or len(relations) > 1:
+            raise NotReplayable("drops an index, or several relations at once")
+        return Command(Action.DROP, text, relations[0]) if relations else Command(Action.WORK, text)
+    if first == "alter" and second in _ALTERED:
+        return _altered(text, words, _relations(tokens))
+    if (first == "truncate" or words[:3] == ["refresh", "materialized", "view"]) and "concurrently" not in words[:6]:
+        relations = _relations(tokens)
+        return Command(Action.ALTER, text, relations[0]) if relations else Command(Action.WORK, text)
+    raise NotReplayable(
+        f"has a statement that changes the session or cannot be in a transaction with others: {' '.join(words[:4])}"
+    )
+
+
+def _altered(text: str, words: list[str], relations: list[str]) -> Command:
+    if not relations:
+        return Command(Action.WORK, text)  # A temporary one, of this session.
+    if words[-3:-1] == ["rename", "to"]:
+        return Command(Action.RENAME, text, relations[0], words[-1].strip('"'))
+    return Command(Action.ALTER, text, relations[0])
+
+
+def _relations(tokens: list[Token]) -> list[str]:
+    start = f'"\x01{RELATION}'
+    return [token.text[len(start) : -2] for token in tokens if token.text.startswith(start)]
+
+
+def _makes_table(tokens: list[Token]) -> bool:
+    """Whether `into` stands in a `select` outside of parentheses."""
+    depth = 0
+    for token in tokens:
+        depth += {"(": 1, ")": -1}.get(token.text, 0)
+        if depth == 0 and token.kind == "word" and token.text.lower() == "into":
+            return True
+    return False

@@ -1,0 +1,337 @@
+"""Compiled bundles: found in memory, or beside the artifacts, or made once for all workers, off the tenants' way."""
+
+import contextlib
+import hashlib
+import json
+import sys
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from importlib import metadata
+from pathlib import Path
+from typing import IO, Any
+
+from kiket_worker import events
+from kiket_worker.artifacts.store import Store
+from kiket_worker.dbt.bundle import Bundle
+from kiket_worker.dbt.child import run_child
+from kiket_worker.dbt.connection import DbtConnection
+from kiket_worker.dbt.engine import Cancellation, Options, Tenant
+from kiket_worker.dbt.executable import time_limit
+from kiket_worker.dbt.invocation import arguments, environment
+from kiket_worker.dbt.replay import compiled as compiled_bundles
+from kiket_worker.dbt.replay.compiled import Compiled, engine_digest
+from kiket_worker.dbt.replay.probe import Probe, pair
+from kiket_worker.dbt.replay.proof import STATES, ProbeFailed, Recording, prove
+from kiket_worker.dbt.replay.replayer import Deoptimised, Question
+from kiket_worker.errors import CompilationFailed, CompiledBundleDamaged, KiketError
+from kiket_worker.ledger import leases
+from kiket_worker.ledger.database import Database
+from kiket_worker.refresh.workdir import workdir
+from kiket_worker.tenants.isolation import Isolation
+from kiket_worker.tenants.provisioning import Candidate
+
+# The name of the lease: one compilation at a time in an installation, whoever compiles.
+LEASE = "replay_engine"
+# Longer than a compilation takes, which is ended before.
+_LEASE_SECONDS = 420
+_TIME_LIMIT_SECONDS = 360
+# How many bundles a worker keeps in memory, a few megabytes each.
+_KEPT = 8
+# How long nobody looks again for a bundle that somebody else compiles, or that could not be compiled.
+_LOOK_AGAIN_SECONDS = 5
+_TRY_AGAIN_SECONDS = 600
+_OUTPUT_BYTES_KEPT = 2000
+# How many answers of the database are recorded for a bundle beside those of the probes.
+_MOST_ANSWERS = 24
+
+
+class CompiledBundles:
+    """The compiled bundles of an installation, as a worker finds them."""
+
+    def __init__(
+        self,
+        database: Database,
+        store: Store,
+        isolation: Isolation,
+        connection: DbtConnection,
+        *,
+        worker: str,
+        command: str,
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._isolation = isolation
+        self._connection = connection
+        self._worker = worker
+        self._command = command
+        self._lock = threading.Lock()
+        self._kept: OrderedDict[str, Compiled] = OrderedDict()
+        self._not_before: dict[str, float] = {}
+        self._failed: dict[str, Compiled] = {}
+        self._thread: threading.Thread | None = None
+        self._server: int | None = None
+
+    def find(self, bundle: Bundle, tenant: Tenant, options: Options) -> Compiled:
+        """The compiled bundle. Raises `Deoptimised` where there is none yet; then one is being made."""
+        key = self.key(bundle, tenant, options)
+        with self._lock:
+            if found := self._kept.get(key):
+                self._kept.move_to_end(key)
+                return found
+            if time.monotonic() < self._not_before.get(key, 0):
+                if failed := self._failed.get(key):
+                    return failed
+                raise Deoptimised("not_compiled", "the bundle is not compiled yet")
+        if stored := self._stored(key):
+            return self._keep(stored)
+        self._begin(lambda: self.compile(bundle, tenant, options))
+        raise Deoptimised("not_compiled", "the bundle is not compiled yet")
+
+    def learn(self, bundle: Bundle, tenant: Tenant, options: Options, question: Question) -> None:
+        """Have dbt recorded with an answer that was not known, unless there are too many for this bundle."""
+        key = self.key(bundle, tenant, options)
+        asked = f"{question.node}\n{question.query}"
+        rows = [list(row) for row in question.rows]
+        with self._lock:
+            compiled = self._kept.get(key)
+            if compiled is None or compiled.learned >= _MOST_ANSWERS:
+                return
+        self._begin(lambda: self._learn(compiled, bundle, tenant, options, {asked: rows}))
+
+    def compile(self, bundle: Bundle, tenant: Tenant, options: Options) -> Compiled | None:
+        """Record dbt, prove and store; None where another worker does so just now. Raises `KiketError`.
+
+        Of the tenant, only what is the same for all tenants counts.
+        """
+        key = self.key(bundle, tenant, options)
+        with self._leased() as is_mine:
+            if not is_mine:
+                self._put_off(key, _LOOK_AGAIN_SECONDS)
+                return None
+            if stored := self._stored(key):
+                return self._keep(stored)
+            return self._compile(key, bundle, tenant, options)
+
+    def key(self, bundle: Bundle, tenant: Tenant, options: Options) -> str:
+        """What a compiled bundle is stored under: a digest of all that dbt depends on but the tenant."""
+        given: dict[str, Any] = {
+            "bundle": bundle.digest,
+            "engine": engine_digest(),
+            "versions": versions(),
+            "server": self._server_version(),
+            "command": [self._command, *options.exclusion],
+            "variables": {
+                name: value for name, value in tenant.variables.items() if not name.startswith("organization")
+            },
+            "connection": [self._connection.host, self._connection.port, self._connection.database],
+            "user": None if tenant.user else self._connection.user,
+        }
+        return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+
+    def _compile(self, key: str, bundle: Bundle, tenant: Tenant, options: Options) -> Compiled:
+        began = time.monotonic()
+        try:
+            compiled = self._recorded(key, bundle, tenant, options, {})
+        except ProbeFailed as fault:
+            # Not for ever: a probe may fail for a reason that passes.
+            self._put_off(key, _TRY_AGAIN_SECONDS)
+            self._failed[key] = compiled = Compiled(key, versions(), reasons=tuple(fault.reasons))
+        else:
+            self._save(compiled)
+            self._keep(compiled)
+        events.ENGINE_COMPILED.log(
+            worker=self._worker,
+            bundle_digest=bundle.digest,
+            duration_seconds=round(time.monotonic() - began, 3),
+            replayable=compiled.is_replayable,
+            reasons=list(compiled.reasons[:10]),
+        )
+        return compiled
+
+    def _learn(
+        self,
+        known: Compiled,
+        bundle: Bundle,
+        tenant: Tenant,
+        options: Options,
+        answers: dict[str, list[list[str | None]]],
+    ) -> None:
+        with self._leased() as is_mine:
+            if not is_mine:
+                return
+            current = self._stored(known.key) or known
+            try:
+                learned = self._recorded(known.key, bundle, tenant, options, answers)
+            except ProbeFailed as fault:
+                learned = Compiled(known.key, versions(), reasons=tuple(fault.reasons))
+            if not learned.is_replayable:
+                # The answer is one that dbt cannot be recorded with; it is not tried again.
+                merged = replace(current, learned=current.learned + 1)
+            else:
+                merged = current.with_traces_of(learned)
+            self._save(merged)
+            self._keep(merged)
+            events.ENGINE_LEARNED.log(
+                worker=self._worker,
+                bundle_digest=bundle.digest,
+                answers=merged.learned,
+                replayable=learned.is_replayable,
+            )
+
+    def _recorded(
+        self, key: str, bundle: Bundle, tenant: Tenant, options: Options, answers: dict[str, list[list[str | None]]]
+    ) -> Compiled:
+        self._isolation.drop_probes(self._database)
+        cancellation = Cancellation()
+        with workdir() as folder, time_limit(_TIME_LIMIT_SECONDS, cancellation), ThreadPoolExecutor(2) as pool:
+            probes = pair()
+            folders = [folder / name for name in ("first", "second")]
+            waiting = [
+                pool.submit(self._record, probe, of_probe, bundle, tenant, options, answers, cancellation)
+                for probe, of_probe in zip(probes, folders, strict=True)
+            ]
+            first, second = [recording.result() for recording in waiting]
+            return prove(first, second, key=key, versions=versions())
+
+    def _record(
+        self,
+        probe: Probe,
+        folder: Path,
+        bundle: Bundle,
+        tenant: Tenant,
+        options: Options,
+        answers: dict[str, list[list[str | None]]],
+        cancellation: Cancellation,
+    ) -> Recording:
+        folder.mkdir()
+        candidate = Candidate(probe.organization_id, probe.slug)
+        with self._isolation.probe(self._database, candidate, probe.schema) as login:
+            as_probe = replace(
+                tenant,
+                organization_id=probe.organization_id,
+                slug=probe.slug,
+                schema=probe.schema,
+                user=login.role if login else None,
+                password=login.password if login else "",
+            )
+            target, output, request = folder / "target", folder / "recording.json", folder / "request.json"
+            request.write_text(
+                json.dumps(
+                    {
+                        "values": probe.values,
+                        "answers": answers,
+                        "clock_shift_seconds": probe.clock_shift_seconds,
+                        "target_path": str(target),
+                        "arguments": [
+                            self._command,
+                            *arguments(bundle, as_probe, workdir=folder, target=target),
+                            *(f"--exclude={item}" for item in options.exclusion),
+                        ],
+                        "states": [[state, ["--full-refresh"] if state == "full" else []] for state in STATES],
+                        "output": str(output),
+                    }
+                ),
+                encoding="utf-8",
+            )
+            said = bytearray()
+            # One thread: the order of nodes is dbt's own, and a session sees what the node before has left in it.
+            variables = environment(self._connection, as_probe, workdir=folder, application_name=f"kiket-{probe.slug}")
+            code = run_child(
+                [sys.executable, "-I", "-m", "kiket_worker.dbt.replay.recorder", str(request)],
+                folder=folder,
+                environment=variables | {"DBT_THREADS": "1"},
+                read=lambda pipe: _keep_end(pipe, said),
+                cancellation=cancellation,
+            )
+            if cancellation.reason:
+                raise CompilationFailed(f"recording dbt took longer than {_TIME_LIMIT_SECONDS} seconds")
+            if code != 0 or not output.is_file():
+                words = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+                raise CompilationFailed(f"dbt could not be recorded: {words or f'its recorder ended with code {code}'}")
+            places = {"workdir": str(folder), "project_dir": str(bundle.project_dir.absolute())}
+            return Recording(json.loads(output.read_text(encoding="utf-8")), probe.values, places)
+
+    @contextlib.contextmanager
+    def _leased(self) -> Iterator[bool]:
+        epoch = leases.acquire_schema(self._database, LEASE, worker=self._worker, ttl_seconds=_LEASE_SECONDS)
+        try:
+            yield epoch is not None
+        finally:
+            if epoch is not None:
+                leases.release_schema(self._database, LEASE, epoch)
+
+    def _begin(self, work: Any) -> None:
+        """Work in a thread of its own, unless one is at it."""
+        with self._lock:
+            if self._thread is not None and self._thread.is_alive():
+                return
+            self._thread = threading.Thread(target=self._guarded, args=(work,), daemon=True, name="compilation")
+            self._thread.start()
+
+    def _guarded(self, work: Any) -> None:
+        try:
+            work()
+        except Exception as fault:  # A thread has nobody to raise to.
+            kind = fault.kind if isinstance(fault, KiketError) else KiketError.kind
+            events.ENGINE_COMPILATION_FAILED.log(
+                worker=self._worker, error_kind=kind, error=str(fault).partition("\n")[0]
+            )
+
+    def settle(self) -> None:
+        """Wait until what was begun in the background has ended."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def _keep(self, compiled: Compiled) -> Compiled:
+        with self._lock:
+            self._kept[compiled.key] = compiled
+            self._kept.move_to_end(compiled.key)
+            while len(self._kept) > _KEPT:
+                self._kept.popitem(last=False)
+            self._not_before.pop(compiled.key, None)
+        return compiled
+
+    def _put_off(self, key: str, seconds: float) -> None:
+        with self._lock:
+            self._not_before[key] = time.monotonic() + seconds
+
+    def _stored(self, key: str) -> Compiled | None:
+        try:
+            return compiled_bundles.load(self._store.get(_path(key)), key)
+        except FileNotFoundError:
+            return None
+        except CompiledBundleDamaged as fault:
+            events.ENGINE_COMPILATION_FAILED.log(worker=self._worker, error_kind=fault.kind, error=str(fault))
+            return None
+
+    def _save(self, compiled: Compiled) -> None:
+        with workdir() as folder:
+            file = folder / "compiled"
+            file.write_bytes(compiled.dump())
+            self._store.put(_path(compiled.key), file, content_type="application/gzip")
+
+    def _server_version(self) -> int:
+        if self._server is None:
+            rows = self._database.rows(b"select current_setting('server_version_num')::integer as version")
+            self._server = int(rows[0]["version"])
+        return self._server
+
+
+def versions() -> dict[str, str]:
+    """The versions of dbt that is recorded."""
+    return {name: metadata.version(name) for name in ("dbt-core", "dbt-postgres", "dbt-adapters")}
+
+
+def _path(key: str) -> str:
+    # No organisation's: a slug does not begin with an underscore.
+    return f"_engine/{key}/compiled.json.gz"
+
+
+def _keep_end(pipe: IO[bytes], said: bytearray) -> None:
+    while chunk := pipe.read(65536):
+        said += chunk
+        del said[:-_OUTPUT_BYTES_KEPT]

@@ -1,0 +1,9 @@
+-- The probes that there are: tenants that were made up to record dbt, and that no organisation is.
+-- Concurrent calls: reads one table of the ledger and one of the platform.
+select schema_name
+from kiket_analytics.tenants as tenant
+where schema_name like 'analytics\_org\_probe\_%'
+    and not exists (
+        select from public.organizations as organization
+        where 'analytics_org_' || replace(organization.slug, '-', '_') = tenant.schema_name
+    )

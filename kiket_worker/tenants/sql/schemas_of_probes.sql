@@ -1,0 +1,9 @@
+-- The schemas of probes where all tenants share one role: made up to record dbt, and no organisation's.
+-- Concurrent calls: reads one catalog and one table of the platform.
+select nspname as schema_name
+from pg_catalog.pg_namespace
+where nspname like 'analytics\_org\_probe\_%'
+    and not exists (
+        select from public.organizations as organization
+        where 'analytics_org_' || replace(organization.slug, '-', '_') = nspname
+    )
