@@ -190,6 +190,15 @@ def sample_database(postgres_url: str, sample_template: str) -> Iterator[TestDat
     yield from _clone(postgres_url, sample_template)
 
 
+@pytest.fixture(scope="module")
+def sample_databases(postgres_url: str, sample_template: str) -> Iterator[tuple[TestDatabase, TestDatabase]]:
+    """Two such databases for all tests of a module."""
+    first, second = _clone(postgres_url, sample_template), _clone(postgres_url, sample_template)
+    yield next(first), next(second)
+    for clone in (first, second):
+        next(clone, None)
+
+
 @pytest.fixture
 def ledger(sample_database: TestDatabase) -> Iterator[Database]:
     """The product's own way to the ledger of `sample_database`."""

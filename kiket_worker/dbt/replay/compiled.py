@@ -24,24 +24,31 @@ class Answer:
 
 @dataclass(frozen=True)
 class Step:
-    """One statement that dbt sent. `is_main`: its result is the node's. Its `answer` is a guard."""
+    """One statement that dbt sent. `is_main`: its result is the node's. Its `answer` is a guard.
+
+    `unnamed` is what of it may name relations otherwise than by holes; `asks_catalog` whether it asks what there is.
+    """
 
     text: str
     commands: tuple[Command, ...]
     is_main: bool
-    prints_schema: bool
+    unnamed: str
+    asks_catalog: bool
     answer: Answer | None
 
 
 @dataclass(frozen=True)
 class Trace:
-    """What dbt did for a node where these relations were so (None: absent), and its guards held."""
+    """What dbt did for a node where these relations were so (None: absent), and its guards held.
+
+    `result` is what dbt wrote of it.
+    """
 
     full_refresh: bool
     relations: tuple[tuple[str, str | None], ...]
     steps: tuple[Step, ...]
     compiled_code: str | None
-    status: str
+    result: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -65,7 +72,6 @@ class Node:
     name: str
     file: str
     relation: str | None
-    relation_name: str | None
     traces: tuple[Trace, ...]
     standard: Standard | None = None
     severity: str = "error"

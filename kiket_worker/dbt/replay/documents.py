@@ -82,7 +82,7 @@ class Documents:
     def _result(self, run: NodeRun) -> dict[str, Any]:
         skipped = run.status == "skipped"
         is_hook = run.node.resource_type == "operation"
-        relation_name = run.node.relation_name
+        recorded = run.node.traces[0].result
         times = [("compile", run.started_at, run.started_at), ("execute", run.started_at, run.ended_at)]
         return {
             "status": run.status,
@@ -93,18 +93,14 @@ class Documents:
             "thread_id": "main" if is_hook else _THREAD,
             "execution_time": 0 if skipped else run.seconds,
             "adapter_response": run.response or {},
-            "message": self._hook(run.node.name) + " passed" if is_hook else run.message,
-            "failures": 0 if is_hook else run.failures,
+            "message": run.message,
+            "failures": run.failures,
             "unique_id": run.node.unique_id,
-            "compiled": not skipped,
+            "compiled": False if skipped else recorded["compiled"],
             "compiled_code": "" if skipped else run.compiled_code,
-            "relation_name": None if relation_name is None else filled(relation_name, self._values),
+            "relation_name": deep_filled(recorded["relation_name"], self._values),
             "batch_results": None,
         }
-
-    def _hook(self, name: str) -> str:
-        """A hook as dbt calls it in its messages: `project.on-run-start.0` for `project-on-run-start-0`."""
-        return re.sub(r"-(on-run-(?:start|end))-(\d+)$", r".\1.\2", name)
 
     def log_events(self) -> Iterator[dict[str, Any]]:
         """The lines of the log, as JSON."""

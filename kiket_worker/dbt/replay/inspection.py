@@ -71,7 +71,6 @@ _TOLD = frozenset(
         "dict",
         "env_var",
         "extend",
-        "format",
         "insert",
         "isoformat",
         "join",
@@ -97,9 +96,7 @@ _TOLD = frozenset(
     ]
 )
 # The same of the time.
-_TOLD_TIME = frozenset(
-    ["_return", "append", "dict", "format", "isoformat", "log", "looked_through", "namespace", "print"]
-)
+_TOLD_TIME = frozenset(["_return", "append", "dict", "isoformat", "log", "looked_through", "namespace", "print"])
 _CONFIGURED = frozenset(
     ["ParseConfigObject", "ParseRefResolver", "ParseVar", "RuntimeConfigObject", "RuntimeRefResolver", "RuntimeVar"]
 )
@@ -166,7 +163,7 @@ class Watch:
             return any(text in value for text in self._texts)
         if isinstance(value, int | float | Decimal):
             return not isinstance(value, bool) and value == self._number
-        if depth == 0:
+        if depth == 0 or isinstance(value, jinja2.runtime.Context):
             return False
         if isinstance(value, Mapping):
             return any(
@@ -352,8 +349,6 @@ def _may_be_told(function: Any, told: list[Any]) -> bool:
         return True
     if any(isinstance(value, date) for value in told):
         return name in _TOLD_TIME
-    if name == "format":
-        return not any(sign in str(function.__self__) for sign in (":", "!"))
     owner = type(getattr(function, "__self__", None)).__name__
     return name in _TOLD or type(function).__name__ in _CONFIGURED or owner.endswith("Adapter") or "Relation" in owner
 

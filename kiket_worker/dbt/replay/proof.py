@@ -5,13 +5,21 @@ where one is known.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from kiket_worker.dbt.replay.compiled import Answer, Compiled, Node, Standard, Step, Trace
 from kiket_worker.dbt.replay.holes import RELATION, SCHEMA, as_json, deep_with_holes, hole
-from kiket_worker.dbt.replay.sql import Action, NotReplayable, commands_of, prints_schema, rows_of
+from kiket_worker.dbt.replay.sql import (
+    Action,
+    NotReplayable,
+    asks_catalog,
+    commands_of,
+    rows_of,
+    unnamed,
+    with_names_in_texts,
+)
 
 # The states of the probe's schema in which dbt is recorded, in this order; those that are built by a full refresh.
 STATES = ("fresh", "existing", "full")
@@ -21,6 +29,8 @@ _DONE = {"success", "pass", "warn", "fail"}
 # What differs from one invocation to the next whatever the tenant. Artifacts get values of their own.
 _VOLATILE = {"generated_at", "created_at", "invocation_id", "invocation_started_at", "run_started_at"}
 _CODE = {"compiled_code", "extra_ctes", "extra_ctes_injected", "compiled", "build_path", "compiled_path"}
+# What of a node's result is the same whenever its trace is, but for what is counted and timed.
+_OF_RESULT = ("status", "message", "failures", "adapter_response", "compiled", "relation_name")
 # What dbt does to a table or view once it is made.
 _AFTERWARDS = ("create index", "create unique index", "grant ", "comment on ")
 _KINDS = {"r": "table", "p": "table", "v": "view", "m": "materialized_view", "f": "external"}
@@ -146,6 +156,9 @@ def _compiled(states: dict[str, dict[str, Any]], key: str, versions: dict[str, s
     reasons: list[str] = []
     traces: dict[str, list[Trace]] = {}
     order: list[str] = []
+    nodes_of_manifest = states["existing"]["manifest"]["nodes"].values()
+    known = {node["alias"] for node in nodes_of_manifest if node.get("relation_name")}
+    known |= {event["relation"] for state in states.values() for event in state["events"] if "relation" in event}
     for name in STATES:
         state = states[name]
         results = {result["unique_id"]: result for result in state["run_results"]["results"]}
@@ -155,7 +168,7 @@ def _compiled(states: dict[str, dict[str, Any]], key: str, versions: dict[str, s
             reasons += [f"{node}: dbt says nothing of its result" for node in sorted(unknown)]
         for node, result in results.items():
             try:
-                trace = _trace(events.get(node, []), result, full_refresh=name == FULL_REFRESH)
+                trace = _trace(events.get(node, []), result, known, full_refresh=name == FULL_REFRESH)
             except NotReplayable as fault:
                 reasons.append(f"{node}: {fault}")
                 continue
@@ -181,13 +194,15 @@ def _compiled(states: dict[str, dict[str, Any]], key: str, versions: dict[str, s
         nodes=tuple(nodes),
         definitions=definitions,
         kinds={relation: _KINDS[definition[0]] for relation, definition in existing["definitions"].items()},
-        manifests={name: _manifest(states[name]["manifest"]) for name in ("existing", FULL_REFRESH)},
+        manifests={name: _manifest(states[name]["manifest"], traces.keys()) for name in ("existing", FULL_REFRESH)},
         run_results={name: states[name]["run_results"] | {"results": []} for name in ("existing", FULL_REFRESH)},
         log=tuple(existing["log"]),
     )
 
 
-def _trace(events: list[dict[str, Any]], result: dict[str, Any], *, full_refresh: bool) -> Trace:
+def _trace(
+    events: list[dict[str, Any]], result: dict[str, Any], known: Collection[str], *, full_refresh: bool
+) -> Trace:
     relations: dict[str, str | None] = {}
     steps: list[Step] = []
     touched: set[str] = set()
@@ -198,18 +213,26 @@ def _trace(events: list[dict[str, Any]], result: dict[str, Any], *, full_refresh
             if event["relation"] not in touched:
                 relations.setdefault(event["relation"], event["kind"])
             continue
-        commands = tuple(command for command in commands_of(event["sql"]) if command.action is not Action.TRANSACTION)
+        is_question = not event["main"] and (event["rows"] is not None or event["columns"] is not None)
+        text = event["sql"]
+        if is_question and asks_catalog(text):
+            text = with_names_in_texts(text, known)
+        commands = tuple(command for command in commands_of(text) if command.action is not Action.TRANSACTION)
         if not commands:
             continue
         # What dbt learns of a relation that the node itself has renamed or dropped follows from what it did.
         touched |= {name for command in commands for name in (command.relation, command.name) if name}
         answer = None
-        if event["rows"] is not None and len(commands) > 1 and not event["main"]:
-            raise NotReplayable("reads the answer to several statements at once")
-        if not event["main"] and (event["rows"] is not None or event["columns"] is not None):
+        if is_question:
+            if len(commands) > 1:
+                raise NotReplayable("reads the answer to several statements at once")
             answer = Answer(_tuples(event["columns"]), _tuples(event["rows"]))
-        steps.append(Step(event["sql"], commands, event["main"], prints_schema(event["sql"]), answer))
-    return Trace(full_refresh, tuple(relations.items()), tuple(steps), result["compiled_code"], result["status"])
+        steps.append(Step(event["sql"], commands, event["main"], unnamed(text), asks_catalog(text), answer))
+    of_result = {name: result[name] for name in _OF_RESULT}
+    for command in (command for step in steps for command in step.commands):
+        if command.action is Action.ALTER and relations.get(command.relation or ""):
+            raise NotReplayable(f"alters or refreshes {command.relation} while it is being read")
+    return Trace(full_refresh, tuple(relations.items()), tuple(steps), result["compiled_code"], of_result)
 
 
 def _tuples(rows: Any) -> Any:
@@ -232,7 +255,6 @@ def _node(
         name=known.get("name") or unique_id.rpartition(".")[2],
         file=known.get("original_file_path") or "dbt_project.yml",
         relation=relation,
-        relation_name=known.get("relation_name"),
         traces=traces,
         standard=_standard(relation, config, traces, definitions) if relation else None,
         severity=str(config.get("severity", "error")).lower(),
@@ -307,13 +329,13 @@ def _waits_for(edges: Iterable[tuple[str, str]], executed: set[str]) -> dict[str
     return found
 
 
-def _manifest(manifest: dict[str, Any]) -> str:
+def _manifest(manifest: dict[str, Any], executed: Container[str]) -> str:
     """A manifest as JSON, with holes for what each invocation and each trace has of its own."""
     times = {name: hole(name) for name in ("generated_at", "invocation_started_at")}
     nodes = {
-        unique_id: node
-        if node.get("compiled_code") is None
-        else node | {"compiled_code": hole(f"compiled:{unique_id}")}
+        unique_id: node | {"compiled_code": hole(f"compiled:{unique_id}")}
+        if unique_id in executed and node.get("compiled_code") is not None
+        else node
         for unique_id, node in manifest["nodes"].items()
     }
     return as_json(manifest | {"metadata": manifest["metadata"] | times, "nodes": nodes})

@@ -129,30 +129,18 @@ def _like(rows: list[tuple[Any, ...]], given: tuple[Any, ...]) -> tuple[Any, ...
 
 
 def _record_relations(recording: _Recording) -> None:
-    """What dbt's cache says of relations, by `get_relation`; whatever else asks the cache is noted as unknown."""
-    original, listing = PostgresAdapter.get_relation, PostgresAdapter.list_relations
-    inside: list[bool] = []
+    """What dbt's cache says of relations: all that Jinja may ask of the cache goes by `get_relation`."""
+    original = PostgresAdapter.get_relation
 
     def get_relation(self: Any, database: str, schema: str, identifier: str) -> Any:
-        inside.append(True)
-        try:
-            relation = original(self, database, schema, identifier)
-        finally:
-            inside.pop()
+        relation = original(self, database, schema, identifier)
         if _node():
             kind = None if relation is None else str(relation.type)
             recording.add(schema=str(schema), relation=str(identifier), kind=kind)
         return relation
 
-    def list_relations(self: Any, *arguments: Any, **named: Any) -> Any:
-        if _node() and not inside:
-            recording.unknown.append((_node(), "lists the relations of a schema"))
-        return listing(self, *arguments, **named)
-
     get_relation._is_available_ = True  # type: ignore[attr-defined]  # as dbt marks what Jinja may call
-    list_relations._is_available_ = True  # type: ignore[attr-defined]
     PostgresAdapter.get_relation = get_relation  # type: ignore[method-assign]
-    PostgresAdapter.list_relations = list_relations  # type: ignore[method-assign]
 
 
 def _record_main_statements(recording: _Recording) -> None:

@@ -102,6 +102,11 @@ class Relations:
         self.kinds[name] = kind
         self._called.setdefault(name, name)
 
+    def make_room(self, name: str) -> None:
+        """See that a relation of this name can be made, where one that was dropped in mind still has it."""
+        if name not in self._called and name in self.live:
+            self._called[name] = f"kiket_{uuid4().hex}"
+
     def rename(self, old: str, new: str, kind: str) -> bool:
         """Rename; whether that is to be done in truth, because nobody else can be reading either."""
         called = self._called.pop(old, old)

@@ -182,12 +182,12 @@ class Replayer:
         names = relations.names()
         names.update(self._values)
         names[STAMP] = datetime.now(UTC).strftime("%H%M%S%f")
-        execution = _Execution(self._cursor, names, relations, in_batches=in_batches)
+        execution = _Execution(self._cursor, self._schema, names, relations, in_batches=in_batches)
         execution.send("savepoint kiket_node")
         trace = self._standing(node, relations, execution) or self._changing(node, relations, execution)
         execution.send("release savepoint kiket_node")
         execution.flush()
-        status, failures, message = _judged(node, execution)
+        status, failures, message = _judged(node, trace, execution)
         return NodeRun(
             node,
             status,
@@ -213,7 +213,7 @@ class Replayer:
         if standard.rows is None:
             execution.response = _response("CREATE VIEW", -1)
         elif execution.has_columns(standard, relations.live[name].columns):
-            execution.replace_rows(standard, self._schema, name)
+            execution.replace_rows(standard, name)
         else:
             return None
         return trace
@@ -266,12 +266,13 @@ class _Execution:
     """The statements of one node on their way. Those that nothing is read from are sent together, in one message."""
 
     def __init__(
-        self, cursor: psycopg.Cursor[TupleRow], names: Names, relations: Relations, *, in_batches: bool
+        self, cursor: psycopg.Cursor[TupleRow], schema: str, names: Names, relations: Relations, *, in_batches: bool
     ) -> None:
         self.names = names
         self.response: dict[str, Any] | None = None
         self.row: TupleRow | None = None
         self._cursor = cursor
+        self._schema = schema
         self._relations = relations
         self._in_batches = in_batches
         self._waiting: list[tuple[str, bool]] = []
@@ -334,10 +335,10 @@ class _Execution:
         ]
         return found == list(columns)
 
-    def replace_rows(self, standard: Standard, schema: str, name: str) -> None:
+    def replace_rows(self, standard: Standard, name: str) -> None:
         """Take a table's rows away and put those in that it gets now."""
         assert standard.rows is not None
-        self.send(sql.SQL("delete from {}").format(sql.Identifier(schema, name)).as_string(self._cursor))
+        self.send(sql.SQL("delete from {}").format(sql.Identifier(self._schema, name)).as_string(self._cursor))
         self.send(filled(standard.rows, self.names), is_main=True)
         self.flush()
         if standard.select is not None:  # dbt makes such a table from a query, and says so.
@@ -346,8 +347,9 @@ class _Execution:
             self.response = _response(f"SELECT {rows}", rows)
 
     def _take(self, node: Node, step: Step) -> None:
-        if step.prints_schema and self._relations.waiting:
-            raise Deoptimised("names_of_relations", f"{node.unique_id} has a name of a relation in a text")
+        if step.asks_catalog and self._relations.waiting:
+            raise Deoptimised("names_of_relations", f"{node.unique_id} asks what relations there are, and some wait")
+        self._refuse_waiting_names(step)
         for position, command in enumerate(step.commands):
             text = filled(command.text, self.names)
             relation = None if command.relation is None else filled(command.relation, self.names)
@@ -362,13 +364,23 @@ class _Execution:
                 assert relation is not None
                 if not self._relations.drop(relation):
                     continue
+            elif command.action is Action.CREATE:
+                assert relation is not None
+                self._relations.make_room(relation)
+                text = filled(command.text, self.names)
+            elif command.action is Action.EMPTY and relation and self._relations.is_live(relation):
+                name = sql.Identifier(self._schema, self._relations.called(relation))
+                text = sql.SQL("delete from {}").format(name).as_string(self._cursor)
             elif command.action is Action.ALTER and relation and self._relations.is_live(relation):
                 raise Deoptimised("alters_live_relation", f"{node.unique_id} alters {relation}, which is being read")
             self.send(text, is_main=step.is_main and position == len(step.commands) - 1)
 
+    def _refuse_waiting_names(self, step: Step) -> None:
+        if step.unnamed and (found := [name for name in self._relations.waiting if name in step.unnamed]):
+            raise Deoptimised("names_of_relations", f"{found[0]} waits to be swapped, and is named in a text")
+
     def _answer(self, step: Step) -> Answer:
-        if step.prints_schema and any(name in step.text for name in self._relations.waiting):
-            raise Deoptimised("names_of_relations", "dbt asks for a relation by its name that waits to be swapped")
+        self._refuse_waiting_names(step)
         self.flush()
         self._cursor.execute(filled(step.commands[0].text, self.names).encode())
         result = self._cursor.pgresult
@@ -450,13 +462,13 @@ def _response(message: str, rows: int) -> dict[str, Any]:
     return {"_message": message, "code": code, "rows_affected": rows}
 
 
-def _judged(node: Node, execution: _Execution) -> tuple[str, int | None, str | None]:
+def _judged(node: Node, trace: Trace, execution: _Execution) -> tuple[str, int | None, str | None]:
     """Status, failures and message, as dbt gives them (`TestRunner.build_test_run_result` for tests)."""
-    if node.resource_type != "test":
-        message = (execution.response or {}).get("_message")
-        if node.resource_type == "unit_test":
-            return "pass", 0, None
-        return "success", None, message or "OK"
+    if node.resource_type in {"model", "snapshot"}:
+        return "success", None, str((execution.response or {}).get("_message") or "OK")
+    if node.resource_type != "test":  # What a seed, a unit test or a hook does is the same for every tenant.
+        execution.response = trace.result["adapter_response"]
+        return trace.result["status"], trace.result["failures"], trace.result["message"]
     if execution.row is None:
         raise Deoptimised("unexpected_answer", f"{node.unique_id}: a test that says nothing")
     failures, should_warn, should_error = int(execution.row[0]), bool(execution.row[1]), bool(execution.row[2])

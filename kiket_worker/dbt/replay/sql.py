@@ -5,7 +5,7 @@ called otherwise for a while, and what a model prints stays as it is. Lexical ru
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -42,13 +42,21 @@ _SESSION_FUNCTIONS = re.compile(
 )
 
 
+_CATALOG = re.compile(
+    r'^"?(information_schema|pg_\w+|reg(class|proc|type|namespace)|to_reg\w+|query_to_xml|table_to_xml|cursor_to_xml)"?$',
+    re.IGNORECASE,
+)
+
+
 class Action(StrEnum):
     """What a command does to relations, as far as it matters for those who read them meanwhile."""
 
-    WORK = "work"  # Writes rows, reads, or makes something new.
+    WORK = "work"  # Writes rows, or reads.
+    CREATE = "create"
     RENAME = "rename"
     DROP = "drop"
-    ALTER = "alter"  # Takes a lock that readers of the relation wait for.
+    EMPTY = "empty"  # Takes all rows away, and a lock that readers of the relation wait for.
+    ALTER = "alter"  # Takes such a lock too.
     TRANSACTION = "transaction"  # The engine's own matter.
 
 
@@ -82,9 +90,30 @@ def commands_of(text: str) -> tuple[Command, ...]:
     return tuple(_command(tokens) for tokens in _split(_with_relations(list(_tokens(text)))))
 
 
-def prints_schema(text: str) -> bool:
-    """Whether a statement has the tenant's schema in it otherwise than in the quoted name of a relation."""
-    return any(_SCHEMA in token.text for token in _unnamed(_with_relations(list(_tokens(text)))))
+def asks_catalog(text: str) -> bool:
+    """Whether a statement asks the database what there is, or turns a text into a name."""
+    return any(_CATALOG.search(token.text) for token in _tokens(text) if token.kind in {"word", "quoted"})
+
+
+def with_names_in_texts(text: str, names: Collection[str]) -> str:
+    """A question to the catalog with a hole for each text that is the name of one of these relations."""
+    return "".join(
+        f"'{hole(RELATION + token.text[1:-1])}'"
+        if token.kind == "text" and token.text[0] == "'" and token.text[1:-1] in names
+        else token.text
+        for token in _tokens(text)
+    )
+
+
+def unnamed(text: str) -> str:
+    """What a statement says beside its comments and the relations that it names as dbt does.
+
+    Empty where nothing of that can be a relation's name: it has not the tenant's schema in it, nor asks the catalog.
+    """
+    rest = list(_unnamed(_with_relations(list(_tokens(text)))))
+    if asks_catalog(text) or any(_SCHEMA in token.text for token in rest):
+        return " ".join(token.text for token in rest if token.kind not in _SILENT)
+    return ""
 
 
 def rows_of(main: str, relation: str, target: str) -> str | None:
@@ -151,7 +180,8 @@ def _unnamed(tokens: list[Token]) -> Iterator[Token]:
     """The tokens but for comments and for the schema before a relation's name."""
     for position, token in enumerate(tokens):
         following = tokens[position + 2].text if position + 2 < len(tokens) else ""
-        if token.kind != "comment" and not (token.kind == "quoted" and following.startswith(f'"\x01{RELATION}')):
+        is_named = token.text[1:].startswith(f"\x01{RELATION}") or following.startswith(f'"\x01{RELATION}')
+        if token.kind != "comment" and not is_named:
             yield token
 
 
@@ -175,7 +205,7 @@ def _command(tokens: list[Token]) -> Command:
     words = _words(tokens)
     while words and words[0] == "(":
         words = words[1:]
-    first, second = [*words, "", ""][:2]
+    first = words[0] if words else ""
     loud = "".join(token.text.strip('"') for token in tokens if token.kind in {"word", "quoted", "other", "space"})
     if found := _SESSION_FUNCTIONS.search(loud):
         raise NotReplayable(f"calls {found[1]}, which acts beyond its transaction")
@@ -185,21 +215,37 @@ def _command(tokens: list[Token]) -> Command:
         return Command(Action.WORK, text)
     if first in _TRANSACTION:
         return Command(Action.TRANSACTION, text)
-    if first == "create" and second in _CREATED and "concurrently" not in words[:6]:
-        return Command(Action.WORK, text)
-    if first == "drop" and second in _ALTERED | {"index"} and "concurrently" not in words[:6]:
-        relations = _relations(tokens)
-        if second == "index" or len(relations) > 1:
-            raise NotReplayable("drops an index, or several relations at once")
-        return Command(Action.DROP, text, relations[0]) if relations else Command(Action.WORK, text)
-    if first == "alter" and second in _ALTERED:
-        return _altered(text, words, _relations(tokens))
-    if (first == "truncate" or words[:3] == ["refresh", "materialized", "view"]) and "concurrently" not in words[:6]:
-        relations = _relations(tokens)
-        return Command(Action.ALTER, text, relations[0]) if relations else Command(Action.WORK, text)
+    if "concurrently" not in words[:6] and (command := _definition(tokens, text, words)):
+        return command
     raise NotReplayable(
         f"has a statement that changes the session or cannot be in a transaction with others: {' '.join(words[:4])}"
     )
+
+
+def _definition(tokens: list[Token], text: str, words: list[str]) -> Command | None:
+    """A command that makes, alters or drops; None where it is of a kind that cannot be replayed."""
+    relations = _relations(tokens)
+    first, second = [*words, ""][:2]
+    if first == "create" and second in _CREATED:
+        created = _created(tokens)
+        return Command(Action.CREATE, text, created) if created else Command(Action.WORK, text)
+    if first == "alter" and second in _ALTERED:
+        return _altered(text, words, relations)
+    action = {"drop": Action.DROP, "truncate": Action.EMPTY, "refresh": Action.ALTER}.get(first)
+    if action is None or (first == "drop" and second not in _ALTERED) or len(relations) > 1:
+        return None
+    return Command(action, text, relations[0]) if relations else Command(Action.WORK, text)
+
+
+def _created(tokens: list[Token]) -> str | None:
+    """The relation of the tenant's schema that is made; None for an index, or a relation of this session only."""
+    words = _words(tokens)
+    at = next((at for at, word in enumerate(words) if word.startswith('"')), len(words))
+    if not {"table", "view"} & set(words[:at]) or {"temporary", "temp", "index"} & set(words[:at]):
+        return None
+    # Database, schema and name, with dots between them.
+    start = f'"\x01{RELATION}'
+    return next((word[len(start) : -2] for word in words[at : at + 5] if word.startswith(start)), None)
 
 
 def _altered(text: str, words: list[str], relations: list[str]) -> Command:

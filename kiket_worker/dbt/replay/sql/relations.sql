@@ -1,7 +1,8 @@
 -- The relations of a schema: what each is called, what kind it is, how much room it takes, what it is defined as, and
 -- which relations of the same schema it reads as a view.
 -- Parameters: schema_name. Reads catalogs and locks nothing. The definition is everything by which two relations of one
--- name could differ but their rows, their numbers and the names of their indexes, which dbt makes of the time.
+-- name could differ but their rows, their numbers, and the names of their indexes and constraints, which dbt makes of the
+-- time, and Postgres of what else there is at the moment.
 -- OFFSET 0 keeps the planner from looking at other schemas' rows first.
 with relation as (
     select pg_class.*
@@ -47,7 +48,7 @@ select
             where indrelid = relation.oid and relation.relhasindex
         ),
         (
-            select string_agg(conname || ' ' || pg_catalog.pg_get_constraintdef(oid), e'\n' order by conname)
+            select string_agg(pg_catalog.pg_get_constraintdef(oid), e'\n' order by pg_catalog.pg_get_constraintdef(oid))
             from pg_catalog.pg_constraint
             where conrelid = relation.oid and contype <> 'n'
         ),

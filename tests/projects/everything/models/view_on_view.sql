@@ -1,0 +1,1 @@
+select * from {{ ref('view_on_table') }} where issues > 1

@@ -1,0 +1,1 @@
+select status, weight from {{ ref('weights') }}

@@ -1,0 +1,1 @@
+select '{{ '{:>30}'.format(var('organization_slug')) }}' as a

@@ -1,0 +1,1 @@
+select {{ var('organization_id') % 16 }} as a

@@ -1,0 +1,1 @@
+select {{ 1 if 'usr' in env_var('PATH') else 2 }} as a

@@ -1,0 +1,1 @@
+select '{{ var('organization_slug')[:2] }}' as a

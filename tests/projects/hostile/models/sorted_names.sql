@@ -1,0 +1,1 @@
+select '{{ [var('organization_slug'), 'm'] | sort | first }}' as a

@@ -1,0 +1,1 @@
+select '{{ run_started_at.strftime('%Y-%m-%d') }}' as a

@@ -1,0 +1,1 @@
+select {{ 1 if (this | string) == '"x"."y"."z"' else 2 }} as a

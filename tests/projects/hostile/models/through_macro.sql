@@ -1,0 +1,1 @@
+select {{ is_acme(var('organization_slug')) }} as a

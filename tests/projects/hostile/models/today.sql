@@ -1,0 +1,1 @@
+select '{{ modules.datetime.datetime.now() }}' as a

@@ -1,0 +1,1 @@
+select {{ (var('organization_id') | string | reverse | int) > 5 }} as a
