@@ -205,7 +205,8 @@ class Replayer:
         if standard is None or name is None or not relations.keeps(name, standard, self._definitions[name]):
             return None
         trace = next((trace for trace in node.traces if trace.full_refresh == self._full_refresh), None)
-        if trace is None:
+        # What is left of a dbt that was interrupted, dbt takes away.
+        if trace is None or not _holds(trace, relations, execution.names, but_for=name):
             return None
         for step in trace.steps:
             if step.answer:
@@ -452,8 +453,8 @@ def _check(cancellation: Cancellation) -> None:
         raise reason
 
 
-def _holds(trace: Trace, relations: Relations, names: Names) -> bool:
-    return all(relations.kinds.get(filled(name, names)) == kind for name, kind in trace.relations)
+def _holds(trace: Trace, relations: Relations, names: Names, *, but_for: str | None = None) -> bool:
+    return all(relations.kinds.get(filled(name, names)) == kind for name, kind in trace.relations if name != but_for)
 
 
 def _response(message: str, rows: int) -> dict[str, Any]:
