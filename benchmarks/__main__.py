@@ -8,11 +8,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import isolation, queue
+from benchmarks import isolation, queue, replay
 from benchmarks.figures import Benchmark
 
 # By name: what measures, in full or in short form.
-BENCHMARKS: dict[str, Callable[[bool], Benchmark]] = {"queue": queue.measure, "isolation": isolation.measure}
+BENCHMARKS: dict[str, Callable[[bool], Benchmark]] = {
+    "queue": queue.measure,
+    "isolation": isolation.measure,
+    "replay": replay.measure,
+}
 
 
 def main() -> None:

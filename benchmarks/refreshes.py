@@ -65,16 +65,19 @@ class Side:
     postmaster: psutil.Process
 
     def refresh(self) -> Cost:
-        """Refresh the organisation. Raises `BenchmarkFailed` where that does not succeed."""
-        run_id = accept(self.services.database, RefreshMessage(version=1, organization=ORGANIZATION)).run_id
-        began, cpu = time.perf_counter(), self._cpu_seconds()
+        """Refresh the organisation, and give what it cost."""
+        began, cpu = time.perf_counter(), self.cpu_seconds()
+        self.refresh_of(ORGANIZATION)
+        return Cost(time.perf_counter() - began, self.cpu_seconds() - cpu)
+
+    def refresh_of(self, slug: str) -> None:
+        """Refresh an organisation. Raises `BenchmarkFailed` where that does not succeed."""
+        run_id = accept(self.services.database, RefreshMessage(version=1, organization=slug)).run_id
         status = refresh(run_id, self.services, Cancellation())
-        cost = Cost(time.perf_counter() - began, self._cpu_seconds() - cpu)
         if status is not Status.SUCCEEDED:
             raise BenchmarkFailed(f"a refresh {self.name} did not succeed: {self._error(run_id)}")
-        return cost
 
-    def _cpu_seconds(self) -> float:
+    def cpu_seconds(self) -> float:
         """Of this process and its ended children, and of all processes of Postgres, those that have ended included."""
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
         of_postmaster = self.postmaster.cpu_times()
@@ -132,7 +135,7 @@ def _sides(folder: Path, admin_url: str, specs: tuple[sample.OrganizationSpec, .
                 | variables
             )
             database = stack.enter_context(Database(url))
-            return Side(name, open_services(settings, database, _publish_nowhere), _postmaster(folder))
+            return Side(name, open_services(settings, database, publish_nowhere), postmaster_of(folder))
 
         url = postgres.create_database(admin_url, "bench_roles", template="bench_sample")
         own_url = environment.set_up_roles(url, secrets)
@@ -152,7 +155,8 @@ def _sides(folder: Path, admin_url: str, specs: tuple[sample.OrganizationSpec, .
         yield roles, side("shared", shared_url)
 
 
-def _postmaster(folder: Path) -> psutil.Process:
+def postmaster_of(folder: Path) -> psutil.Process:
+    """The first process of the Postgres that runs in a folder."""
     return psutil.Process(int((folder / "postgres" / "data" / "postmaster.pid").read_text().split("\n", 1)[0]))
 
 
@@ -167,5 +171,5 @@ def _living(postmaster: psutil.Process) -> float:
     return seconds
 
 
-def _publish_nowhere(_: Waiting) -> None:
-    pass
+def publish_nowhere(_: Waiting) -> None:
+    """For services that execute their runs themselves."""

@@ -278,6 +278,12 @@ class SelectionEmpty(BuildFailed):
     kind = "selection_empty"
 
 
+class CompilationBusy(KiketError):
+    """Another worker records dbt at this moment."""
+
+    kind = "compilation_busy"
+
+
 class CompilationFailed(KiketError):
     """dbt could not be recorded."""
 

@@ -133,6 +133,19 @@ ENGINE_COMPILATION_FAILED = Event(
     frozenset({"worker", "error_kind", "error"}),
     "See what the error says; nothing is lost.",
 )
+ENGINE_CHECKED = Event(
+    "engine.checked",
+    logging.INFO,
+    "Real dbt was run for an organisation beside its schema, and does what is replayed.",
+    frozenset({"organization", "worker", "bundle_digest", "duration_seconds"}),
+)
+ENGINE_REFUTED = Event(
+    "engine.refuted",
+    logging.ERROR,
+    "Real dbt does something else for an organisation than is replayed; the bundle is not replayed any more.",
+    frozenset({"organization", "worker", "bundle_digest", "duration_seconds", "reasons"}),
+    "Refresh the organisations again (dbt itself runs now) and report the reasons: the proof has a hole.",
+)
 RUN_BUILT = Event("run.built", logging.INFO, "Every model was built.", _RUN | {"duration_seconds", "models"})
 RUN_ARCHIVED = Event(
     "run.archived",

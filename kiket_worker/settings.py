@@ -109,6 +109,7 @@ class Settings(BaseSettings):
     dbt_executable: Path = Field(Path("dbt"), alias="KIKET_DBT_EXECUTABLE")
     dbt_engine: EngineName | None = Field(None, alias="KIKET_DBT_ENGINE")
     dbt_command: Literal["run", "build"] = Field("run", alias="KIKET_DBT_COMMAND")
+    shadow_check_share: float = Field(0.002, alias="KIKET_SHADOW_CHECK_SHARE", ge=0, le=1)
     publish: Publish = Field(Publish.WHOLE, alias="KIKET_PUBLISH")
     concurrency: int = Field(2, alias="KIKET_CONCURRENCY", ge=1, le=64)
     tick_interval_seconds: _Seconds = Field(30, alias="KIKET_TICK_INTERVAL_SECONDS")

@@ -6,7 +6,6 @@ Without an index the set does not exist: a crash in the middle leaves nothing th
 import gzip
 import hashlib
 import json
-import shutil
 import tempfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
@@ -17,6 +16,9 @@ from kiket_worker.artifacts.store import Store
 
 INDEX_NAME = "index.json"
 
+# A fifth of the time of the usual level, for files a quarter larger: packing is most of what a refresh computes here.
+_LEVEL = 1
+_CHUNK_BYTES = 1024 * 1024
 _CONTENT_TYPES = {
     ".json": "application/json",
     ".jsonl": "application/x-ndjson",
@@ -89,21 +91,23 @@ def faults(store: Store, prefix: str) -> Iterable[str]:
 
 
 def _put(store: Store, prefix: str, name: str, path: Path, folder: Path) -> ArchivedFile:
-    packed = folder / "packed"
+    packed, content = folder / "packed", hashlib.sha256()
     with (
         path.open("rb") as source,
         packed.open("wb") as target,
         # No name and no time in the header, so that the same content gives the same bytes.
-        gzip.GzipFile(filename="", fileobj=target, mode="wb", mtime=0) as compressed,
+        gzip.GzipFile(filename="", fileobj=target, mode="wb", compresslevel=_LEVEL, mtime=0) as compressed,
     ):
-        shutil.copyfileobj(source, compressed)
+        while chunk := source.read(_CHUNK_BYTES):
+            content.update(chunk)
+            compressed.write(chunk)
     file = ArchivedFile(
         name=name,
         size=packed.stat().st_size,
         sha256=_digest(packed),
         encoding="gzip",
         content_size=path.stat().st_size,
-        content_sha256=_digest(path),
+        content_sha256=content.hexdigest(),
     )
     content_type = _CONTENT_TYPES.get(path.suffix, "application/octet-stream")
     store.put(f"{prefix}/{name}", packed, content_type=content_type, encoding=file.encoding)

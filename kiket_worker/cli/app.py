@@ -13,6 +13,7 @@ from kiket_worker.cli import (
     demo,
     dev,
     doctor,
+    engine,
     migrate,
     refresh,
     runs,
@@ -42,6 +43,7 @@ app.add_typer(settings.app, name="settings")
 app.command("usage")(usage.usage)
 app.add_typer(tenants.app, name="tenants")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(engine.app, name="engine")
 app.add_typer(dev.app, name="dev")
 
 

@@ -1,6 +1,7 @@
 """`kiket-worker settings`: who is refreshed, and how often."""
 
 from dataclasses import asdict
+from enum import StrEnum
 from typing import Annotated, Any
 
 import typer
@@ -11,8 +12,17 @@ from kiket_worker.ledger import organizations
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.leases import check_owner
 from kiket_worker.ledger.organizations import Organization
-from kiket_worker.settings import load_settings
+from kiket_worker.settings import EngineName, load_settings
 from kiket_worker.tenants.schema import schema_name
+
+
+class EngineChoice(StrEnum):
+    """An engine of an organisation's own, or that of the installation."""
+
+    REPLAY = EngineName.REPLAY
+    EXECUTABLE = EngineName.EXECUTABLE
+    DEFAULT = "default"
+
 
 app = typer.Typer(help="Who is refreshed, and how often.", no_args_is_help=True)
 
@@ -47,11 +57,14 @@ def set_settings(
         int | None, typer.Option(min=1, max=8760, help="Hours between refreshes, instead of the plan's.")
     ] = None,
     plan_default: Annotated[bool, typer.Option("--plan-default", help="Go back to the plan's interval.")] = False,
+    engine: Annotated[
+        EngineChoice | None, typer.Option(help="How dbt is run for it, instead of KIKET_DBT_ENGINE.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
-    """Opt an organisation in, pause it, or give it an interval of its own."""
-    if enabled is None and interval_hours is None and not plan_default:
-        raise UsageError("nothing to set: give --enabled, --paused, --interval-hours or --plan-default")
+    """Opt an organisation in, pause it, or give it an interval or an engine of its own."""
+    if enabled is None and interval_hours is None and not plan_default and engine is None:
+        raise UsageError("nothing to set: give --enabled, --paused, --interval-hours, --plan-default or --engine")
     if interval_hours is not None and plan_default:
         raise UsageError("--interval-hours and --plan-default exclude each other")
     with _database() as database:
@@ -65,6 +78,7 @@ def set_settings(
             enabled=enabled,
             refresh_interval_hours=interval_hours,
             use_plan_default=plan_default,
+            engine=engine,
         )
         found = organizations.find(database, slug)
     if json:
@@ -106,8 +120,9 @@ def _print(found: list[Organization]) -> None:
             _state(organization),
             f"{organization.interval_hours} h" if organization.interval_hours else "unknown plan",
             "own" if organization.refresh_interval_hours else "plan",
+            organization.engine,
             organization.last_run_at,
             organization.due_at,
         ]
 
-    print_table(["slug", "plan", "state", "interval", "from", "last run", "due"], map(row, found))
+    print_table(["slug", "plan", "state", "interval", "from", "engine", "last run", "due"], map(row, found))

@@ -15,6 +15,9 @@ _NOT_CONTENT_AT_THE_TOP = {"target", "logs", "dbt_packages", "README.md"}
 _NOT_CONTENT_ANYWHERE = {"__pycache__", ".user.yml"}
 
 
+# Built by the shared refresh; an organisation's project has them for its models' references.
+SHARED_MODELS = "tag:shared"
+
 # The part that is built once for all organisations: no model of an organisation's is among it, nor can dbt parse one
 # without an organisation.
 _SHARED = ("dbt_project.yml", "profiles", "macros", "tests/generic", "models/shared")
@@ -43,6 +46,11 @@ class Bundle:
             digest.update(content)
         return digest.hexdigest()
 
+    @cached_property
+    def shared_part(self) -> "Bundle":
+        """See `shared_bundle`."""
+        return Bundle(self.project_dir, _SHARED)
+
     def laid_out(self, folder: Path) -> "Bundle":
         """A copy of the files in a folder of its own, which dbt can run; its digest is the same."""
         for name, path in self._files():
@@ -68,4 +76,4 @@ def core_bundle() -> Bundle:
 
 def shared_bundle(core: Bundle) -> Bundle:
     """The part of a project that is built once for all organisations; to be laid out before dbt can run it."""
-    return Bundle(core.project_dir, _SHARED)
+    return core.shared_part

@@ -4,7 +4,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
+
+from psycopg import Connection
 
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.results import ModelResult
@@ -15,7 +17,8 @@ from kiket_worker.errors import KiketError
 class Tenant:
     """The organisation that dbt builds for: what its models may rely on, and as whom dbt connects.
 
-    Without a user, dbt connects as the one login that all organisations share.
+    Without a user, dbt connects as the one login that all organisations share. `session` is one of the user's that is
+    open and known to be its own; whoever made it closes it.
     """
 
     target: ClassVar[str] = "organization"
@@ -28,6 +31,7 @@ class Tenant:
     ledger_schema: str = "kiket_analytics"
     user: str | None = None
     password: str = field(default="", repr=False)
+    session: Connection[Any] | None = field(default=None, repr=False, compare=False)
 
     @property
     def variables(self) -> dict[str, int | str]:

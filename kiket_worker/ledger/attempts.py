@@ -65,11 +65,19 @@ def record_model(database: Database, claim: Claim, model: RunModel) -> None:
     record_models(database, claim, [model])
 
 
-def begin_models(database: Database, claim: Claim) -> None:
-    """Forget the models of an earlier attempt. Raises `LeaseLost`."""
+def begin_models(database: Database, claim: Claim) -> str | None:
+    """Forget the models of an earlier attempt; give the engine that the organisation has of its own, if any.
+
+    Raises `LeaseLost`.
+    """
     with database.transaction() as connection:
         _fenced(connection, claim, statement("hold_run"))
         connection.execute("delete from kiket_analytics.run_models where run_id = %s", [claim.run.run_id])
+        row = connection.execute(
+            "select engine from kiket_analytics.analytics_settings where organization_id = %s",
+            [claim.run.organization_id],
+        ).fetchone()
+        return row["engine"] if row else None
 
 
 def mark_built(database: Database, claim: Claim) -> Run:

@@ -42,6 +42,8 @@ class Organization:
     quarantine_reason: str | None
     can_have_schema: bool
     due_at: datetime | None
+    # Its own, where it does not go with the installation's.
+    engine: str | None = None
 
 
 def find(database: Database, slug: str) -> Organization:
@@ -65,10 +67,11 @@ def save_settings(
     refresh_interval_hours: int | None = None,
     use_plan_default: bool = False,
     release: bool = False,
+    engine: str | None = None,
 ) -> None:
     """Change an organisation's settings; None leaves a setting as it is.
 
-    `use_plan_default` drops its own interval, `release` ends its quarantine.
+    `use_plan_default` drops its own interval, `release` ends its quarantine, and the engine `default` drops its own.
     """
     with database.transaction() as connection:
         connection.execute(
@@ -79,6 +82,7 @@ def save_settings(
                 "refresh_interval_hours": refresh_interval_hours,
                 "use_plan_default": use_plan_default,
                 "release": release,
+                "engine": engine,
             },
         )
 

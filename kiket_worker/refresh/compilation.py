@@ -7,9 +7,10 @@ import sys
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import IO, Any
@@ -24,8 +25,8 @@ from kiket_worker.dbt.executable import time_limit
 from kiket_worker.dbt.invocation import arguments, environment
 from kiket_worker.dbt.replay import compiled as compiled_bundles
 from kiket_worker.dbt.replay.compiled import Compiled, engine_digest
-from kiket_worker.dbt.replay.probe import Probe, pair
-from kiket_worker.dbt.replay.proof import STATES, ProbeFailed, Recording, prove
+from kiket_worker.dbt.replay.probe import Probe, pair, values_of
+from kiket_worker.dbt.replay.proof import FULL_REFRESH, STATES, ProbeFailed, Recording, differences, prove
 from kiket_worker.dbt.replay.replayer import Deoptimised, Question
 from kiket_worker.errors import CompilationFailed, CompiledBundleDamaged, KiketError
 from kiket_worker.ledger import leases
@@ -34,6 +35,9 @@ from kiket_worker.refresh.workdir import workdir
 from kiket_worker.tenants.isolation import Isolation
 from kiket_worker.tenants.provisioning import Candidate
 
+# What dbt's Jinja is to be told of a node's query, both with holes, instead of what the database says of a probe.
+Answers = dict[str, list[list[str | None]]]
+
 # The name of the lease: one compilation at a time in an installation, whoever compiles.
 LEASE = "replay_engine"
 # Longer than a compilation takes, which is ended before.
@@ -41,6 +45,8 @@ _LEASE_SECONDS = 420
 _TIME_LIMIT_SECONDS = 360
 # How many bundles a worker keeps in memory, a few megabytes each.
 _KEPT = 8
+# How long a worker does not look whether another one has learned something, or refuted it.
+_FRESH_SECONDS = 120
 # How long nobody looks again for a bundle that somebody else compiles, or that could not be compiled.
 _LOOK_AGAIN_SECONDS = 5
 _TRY_AGAIN_SECONDS = 600
@@ -71,6 +77,7 @@ class CompiledBundles:
         self._lock = threading.Lock()
         self._kept: OrderedDict[str, Compiled] = OrderedDict()
         self._not_before: dict[str, float] = {}
+        self._fresh_until: dict[str, float] = {}
         self._failed: dict[str, Compiled] = {}
         self._thread: threading.Thread | None = None
         self._server: int | None = None
@@ -79,7 +86,7 @@ class CompiledBundles:
         """The compiled bundle. Raises `Deoptimised` where there is none yet; then one is being made."""
         key = self.key(bundle, tenant, options)
         with self._lock:
-            if found := self._kept.get(key):
+            if (found := self._kept.get(key)) and time.monotonic() < self._fresh_until.get(key, 0):
                 self._kept.move_to_end(key)
                 return found
             if time.monotonic() < self._not_before.get(key, 0):
@@ -101,6 +108,64 @@ class CompiledBundles:
             if compiled is None or compiled.learned >= _MOST_ANSWERS:
                 return
         self._begin(lambda: self._learn(compiled, bundle, tenant, options, {asked: rows}))
+
+    def check(self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options) -> None:
+        """Have real dbt run for a tenant in a scratch schema, in the background, and compare what it does."""
+        self._begin(lambda: self._check(compiled, bundle, tenant, options))
+
+    def _check(self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options) -> None:
+        began = time.monotonic()
+        with self._leased() as is_mine:
+            if not is_mine:
+                return
+            differences = self._differences(compiled, bundle, tenant, options)
+            about = {
+                "organization": tenant.slug,
+                "worker": self._worker,
+                "bundle_digest": bundle.digest,
+                "duration_seconds": round(time.monotonic() - began, 3),
+            }
+            if not differences:
+                events.ENGINE_CHECKED.log(**about)
+                return
+            # Nobody replays it any more: what was proven is not so.
+            refuted = Compiled(compiled.key, compiled.versions, tuple(f"not as dbt does: {it}" for it in differences))
+            self._save(refuted)
+            self._keep(refuted)
+            events.ENGINE_REFUTED.log(reasons=differences[:10], **about)
+
+    def _differences(self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options) -> list[str]:
+        """Where dbt does something else for the organisation, in a probe's schema, than would be replayed there."""
+        self._isolation.drop_probes(self._database)
+        scratch, cancellation = pair()[0], Cancellation()
+        with (
+            workdir() as folder,
+            time_limit(_TIME_LIMIT_SECONDS, cancellation),
+            self._isolation.probe(
+                self._database, Candidate(tenant.organization_id, scratch.slug), scratch.schema
+            ) as login,
+        ):
+            beside = replace(
+                tenant,
+                schema=scratch.schema,
+                user=login.role if login else None,
+                password=login.password if login else "",
+                session=None,
+            )
+            values = values_of(tenant.organization_id, tenant.slug, scratch.schema)
+            document = self._run_recorder(
+                folder / "check",
+                bundle,
+                beside,
+                options,
+                cancellation,
+                states=STATES[:1],
+                values=values,
+                answers={},
+                clock_shift_seconds=0,
+                application_name=f"kiket-{scratch.slug}",
+            )
+        return differences(compiled, document["states"][STATES[0]], values)
 
     def compile(self, bundle: Bundle, tenant: Tenant, options: Options) -> Compiled | None:
         """Record dbt, prove and store; None where another worker does so just now. Raises `KiketError`.
@@ -158,7 +223,7 @@ class CompiledBundles:
         bundle: Bundle,
         tenant: Tenant,
         options: Options,
-        answers: dict[str, list[list[str | None]]],
+        answers: Answers,
     ) -> None:
         with self._leased() as is_mine:
             if not is_mine:
@@ -182,9 +247,7 @@ class CompiledBundles:
                 replayable=learned.is_replayable,
             )
 
-    def _recorded(
-        self, key: str, bundle: Bundle, tenant: Tenant, options: Options, answers: dict[str, list[list[str | None]]]
-    ) -> Compiled:
+    def _recorded(self, key: str, bundle: Bundle, tenant: Tenant, options: Options, answers: Answers) -> Compiled:
         self._isolation.drop_probes(self._database)
         cancellation = Cancellation()
         with workdir() as folder, time_limit(_TIME_LIMIT_SECONDS, cancellation), ThreadPoolExecutor(2) as pool:
@@ -204,12 +267,11 @@ class CompiledBundles:
         bundle: Bundle,
         tenant: Tenant,
         options: Options,
-        answers: dict[str, list[list[str | None]]],
+        answers: Answers,
         cancellation: Cancellation,
     ) -> Recording:
-        folder.mkdir()
-        candidate = Candidate(probe.organization_id, probe.slug)
-        with self._isolation.probe(self._database, candidate, probe.schema) as login:
+        """dbt's doings for a probe, in every state."""
+        with self._isolation.probe(self._database, Candidate(probe.organization_id, probe.slug), probe.schema) as login:
             as_probe = replace(
                 tenant,
                 organization_id=probe.organization_id,
@@ -218,42 +280,69 @@ class CompiledBundles:
                 user=login.role if login else None,
                 password=login.password if login else "",
             )
-            target, output, request = folder / "target", folder / "recording.json", folder / "request.json"
-            request.write_text(
-                json.dumps(
-                    {
-                        "values": probe.values,
-                        "answers": answers,
-                        "clock_shift_seconds": probe.clock_shift_seconds,
-                        "target_path": str(target),
-                        "arguments": [
-                            self._command,
-                            *arguments(bundle, as_probe, workdir=folder, target=target),
-                            *(f"--exclude={item}" for item in options.exclusion),
-                        ],
-                        "states": [[state, ["--full-refresh"] if state == "full" else []] for state in STATES],
-                        "output": str(output),
-                    }
-                ),
-                encoding="utf-8",
+            document = self._run_recorder(
+                folder,
+                bundle,
+                as_probe,
+                options,
+                cancellation,
+                states=STATES,
+                values=probe.values,
+                answers=answers,
+                clock_shift_seconds=probe.clock_shift_seconds,
+                application_name=f"kiket-{probe.slug}",
             )
-            said = bytearray()
-            # One thread: the order of nodes is dbt's own, and a session sees what the node before has left in it.
-            variables = environment(self._connection, as_probe, workdir=folder, application_name=f"kiket-{probe.slug}")
-            code = run_child(
-                [sys.executable, "-I", "-m", "kiket_worker.dbt.replay.recorder", str(request)],
-                folder=folder,
-                environment=variables | {"DBT_THREADS": "1"},
-                read=lambda pipe: _keep_end(pipe, said),
-                cancellation=cancellation,
-            )
-            if cancellation.reason:
-                raise CompilationFailed(f"recording dbt took longer than {_TIME_LIMIT_SECONDS} seconds")
-            if code != 0 or not output.is_file():
-                words = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
-                raise CompilationFailed(f"dbt could not be recorded: {words or f'its recorder ended with code {code}'}")
-            places = {"workdir": str(folder), "project_dir": str(bundle.project_dir.absolute())}
-            return Recording(json.loads(output.read_text(encoding="utf-8")), probe.values, places)
+        places = {"workdir": str(folder), "project_dir": str(bundle.project_dir.absolute())}
+        return Recording(document, probe.values, places)
+
+    def _run_recorder(
+        self,
+        folder: Path,
+        bundle: Bundle,
+        tenant: Tenant,
+        options: Options,
+        cancellation: Cancellation,
+        *,
+        states: Sequence[str],
+        values: dict[str, str],
+        answers: Answers,
+        clock_shift_seconds: int,
+        application_name: str,
+    ) -> dict[str, Any]:
+        """What the recorder writes of dbt for a tenant. Raises `CompilationFailed`."""
+        folder.mkdir()
+        target, output, request = folder / "target", folder / "recording.json", folder / "request.json"
+        asked = {
+            "values": values,
+            "answers": answers,
+            "clock_shift_seconds": clock_shift_seconds,
+            "target_path": str(target),
+            "arguments": [
+                self._command,
+                *arguments(bundle, tenant, workdir=folder, target=target),
+                *(f"--exclude={item}" for item in options.exclusion),
+            ],
+            "states": [[state, ["--full-refresh"] if state == FULL_REFRESH else []] for state in states],
+            "output": str(output),
+        }
+        request.write_text(json.dumps(asked), encoding="utf-8")
+        said = bytearray()
+        # One thread: the order of nodes is dbt's own, and a session sees what the node before has left in it.
+        variables = environment(self._connection, tenant, workdir=folder, application_name=application_name)
+        code = run_child(
+            [sys.executable, "-I", "-m", "kiket_worker.dbt.replay.recorder", str(request)],
+            folder=folder,
+            environment=variables | {"DBT_THREADS": "1"},
+            read=lambda pipe: _keep_end(pipe, said),
+            cancellation=cancellation,
+        )
+        if cancellation.reason:
+            raise CompilationFailed(f"recording dbt took longer than {_TIME_LIMIT_SECONDS} seconds")
+        if code != 0 or not output.is_file():
+            words = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
+            raise CompilationFailed(f"dbt could not be recorded: {words or f'its recorder ended with code {code}'}")
+        document: dict[str, Any] = json.loads(output.read_text(encoding="utf-8"))
+        return document
 
     @contextlib.contextmanager
     def _leased(self) -> Iterator[bool]:
@@ -290,6 +379,7 @@ class CompiledBundles:
         with self._lock:
             self._kept[compiled.key] = compiled
             self._kept.move_to_end(compiled.key)
+            self._fresh_until[compiled.key] = time.monotonic() + _FRESH_SECONDS
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
             self._not_before.pop(compiled.key, None)
@@ -321,6 +411,7 @@ class CompiledBundles:
         return self._server
 
 
+@cache
 def versions() -> dict[str, str]:
     """The versions of dbt that is recorded."""
     return {name: metadata.version(name) for name in ("dbt-core", "dbt-postgres", "dbt-adapters")}

@@ -3,14 +3,16 @@
 import os
 import random
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from kiket_worker.artifacts.store import Store, open_store
-from kiket_worker.dbt.bundle import Bundle, core_bundle
+from kiket_worker.dbt.bundle import SHARED_MODELS, Bundle, core_bundle
 from kiket_worker.dbt.connection import DbtConnection
-from kiket_worker.dbt.engine import Engine
+from kiket_worker.dbt.engine import Engine, Options, Tenant
 from kiket_worker.dbt.executable import ExecutableEngine
+from kiket_worker.dbt.replay.compiled import Compiled
 from kiket_worker.dbt.replay.engine import ReplayEngine
 from kiket_worker.errors import InvalidSetting
 from kiket_worker.ledger.database import Database
@@ -42,6 +44,11 @@ class Services:
     retries: RetryPolicy
     random: Callable[[], float]
     turns: Turns = field(default_factory=Turns)
+    engines: Mapping[str, Engine] = field(default_factory=dict)
+
+    def engine_of(self, name: str | None) -> Engine:
+        """The engine of this name, where an organisation has one of its own; else that of the installation."""
+        return self.engines.get(name or "", self.engine)
 
 
 def open_services(settings: Settings, database: Database, publish: Callable[[Waiting], None]) -> Services:
@@ -57,20 +64,21 @@ def open_services(settings: Settings, database: Database, publish: Callable[[Wai
         time_limit_seconds=settings.run_time_limit_seconds,
         command=settings.dbt_command,
     )
-    engine: Engine = executable
-    if settings.engine is EngineName.REPLAY:
-        compiled = CompiledBundles(database, store, isolation, connection, worker=worker, command=settings.dbt_command)
-        engine = ReplayEngine(
-            executable,
-            connection,
-            compiled,
-            time_limit_seconds=settings.run_time_limit_seconds,
-            partial=settings.publish is Publish.PARTIAL,
-        )
+    replay = ReplayEngine(
+        executable,
+        connection,
+        CompiledBundles(database, store, isolation, connection, worker=worker, command=settings.dbt_command),
+        time_limit_seconds=settings.run_time_limit_seconds,
+        partial=settings.publish is Publish.PARTIAL,
+        checked_share=settings.shadow_check_share,
+        random=random.random,
+    )
+    engines: dict[str, Engine] = {EngineName.REPLAY: replay, EngineName.EXECUTABLE: executable}
     return Services(
         database=database,
         bundle=core_bundle(),
-        engine=engine,
+        engine=engines[settings.engine],
+        engines=engines,
         store=store,
         publish=publish,
         worker=worker,
@@ -81,6 +89,32 @@ def open_services(settings: Settings, database: Database, publish: Callable[[Wai
         retries=RetryPolicy(settings.max_attempts, settings.max_crashes, settings.retry_base_seconds),
         random=random.random,
     )
+
+
+def explain_bundle(settings: Settings, database: Database) -> Compiled | None:
+    """The compiled core bundle, compiled now if it is not yet; None while a worker is at it. Raises `KiketError`."""
+    connection = DbtConnection.from_settings(settings)
+    isolation = open_isolation(settings, connection)
+    isolation.check(database)
+    compiled = CompiledBundles(
+        database,
+        open_store(settings.artifacts_url),
+        isolation,
+        connection,
+        worker=f"{socket.gethostname()}:{os.getpid()}",
+        command=settings.dbt_command,
+    )
+    # Of a tenant, only what is the same for all of them counts.
+    tenant = Tenant(
+        0,
+        "",
+        "",
+        settings.dbt_shared_schema,
+        isolation.raw_schema,
+        isolation.ledger_schema,
+        user=None if settings.isolation is IsolationMode.SHARED else "each organisation's own",
+    )
+    return compiled.compile(core_bundle(), tenant, Options(Path(), "", exclusion=(SHARED_MODELS,)))
 
 
 def open_isolation(settings: Settings, connection: DbtConnection) -> Isolation:

@@ -5,6 +5,7 @@ A step raises what keeps it from getting there, and the pipeline ends the run ac
 
 from kiket_worker import __version__, events
 from kiket_worker.artifacts.archive import ArchivedSet, archive
+from kiket_worker.dbt.bundle import SHARED_MODELS
 from kiket_worker.dbt.engine import Options, Tenant
 from kiket_worker.dbt.results import ModelResult
 from kiket_worker.errors import LeaseLost
@@ -16,14 +17,11 @@ from kiket_worker.refresh.shared import ensure_shared_models
 from kiket_worker.tenants.provisioning import Candidate
 from kiket_worker.tenants.sessions import application_name
 
-# Built by the shared refresh; an organisation's project has them for its models' references.
-SHARED_MODELS = "tag:shared"
-
 
 def build(attempt: Attempt) -> Status:
     """running → built: dbt builds the organisation's schema, as the organisation's own role."""
     services, claim = attempt.services, attempt.claim
-    attempts.begin_models(services.database, claim)
+    engine = services.engine_of(attempts.begin_models(services.database, claim))
     ensure_shared_models(attempt)
     tenant = log_in(attempt)
     options = Options(
@@ -34,10 +32,14 @@ def build(attempt: Attempt) -> Status:
         selection=tuple(claim.run.selection or ()),
         exclusion=(SHARED_MODELS,),
     )
-    with kept_within(attempt):
-        attempt.outcome = services.engine.run(
-            services.bundle, tenant, options, lambda model: _record_model(attempt, model), attempt.cancellation
-        )
+    try:
+        with kept_within(attempt):
+            attempt.outcome = engine.run(
+                services.bundle, tenant, options, lambda model: _record_model(attempt, model), attempt.cancellation
+            )
+    finally:
+        if tenant.session is not None:
+            tenant.session.close()
     if reason := attempt.outcome.deoptimised:
         attempt.log(events.ENGINE_DEOPTIMISED, reason=reason.reason, error=first_line(reason.words))
     if attempt.outcome.failure:
@@ -68,6 +70,7 @@ def log_in(attempt: Attempt) -> Tenant:
         ledger_schema=services.isolation.ledger_schema,
         user=login.role if login else None,
         password=login.password if login else "",
+        session=login.session if login else None,
     )
 
 

@@ -4,6 +4,7 @@ The database, by a role for each (`RoleIsolation`), or only the models' own filt
 create roles (`SharedRole`).
 """
 
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol
@@ -18,7 +19,7 @@ from kiket_worker.settings import IsolationMode
 from kiket_worker.tenants import roles
 from kiket_worker.tenants.gates import GATES_SCHEMA
 from kiket_worker.tenants.keys import TenantKeys
-from kiket_worker.tenants.login import Login, check_identity, session
+from kiket_worker.tenants.login import CheckedLogin, Login, check_identity, open_session, session
 from kiket_worker.tenants.provisioning import Candidate, Limits, Provisioner, drop, drop_probes
 from kiket_worker.tenants.schema import reader_name
 from kiket_worker.tenants.sessions import (
@@ -28,6 +29,9 @@ from kiket_worker.tenants.sessions import (
     end_tenant_sessions,
 )
 
+# How long a twin's password is taken to be right after it was tried; of so many twins at a time.
+_READER_SECONDS = 600
+_READERS_KNOWN = 10_000
 # Longer than the time-outs that a tenant's role is set to: those end a statement with a better message.
 PATIENCE_SECONDS = 5
 
@@ -44,7 +48,7 @@ class Isolation(Protocol):
         """Raise what keeps a worker from beginning at all."""
         ...
 
-    def log_in(self, database: Database, candidate: Candidate, schema: str, epoch: int) -> Login | None:
+    def log_in(self, database: Database, candidate: Candidate, schema: str, epoch: int) -> CheckedLogin | None:
         """As whom dbt connects for an organisation whose lease the caller holds; None: as the shared login."""
         ...
 
@@ -80,12 +84,13 @@ class RoleIsolation:
         self._keys = keys
         self._address = address
         self._provisioner = Provisioner(keys, limits)
+        self._readers_checked: dict[str, float] = {}
 
     def check(self, database: Database) -> None:
         """Raise `RolesNotSetUp` where `migrate --roles` is missing."""
         roles.check(database)
 
-    def log_in(self, database: Database, candidate: Candidate, schema: str, epoch: int) -> Login:
+    def log_in(self, database: Database, candidate: Candidate, schema: str, epoch: int) -> CheckedLogin:
         """The organisation's own role. Raises `TenantLoginFailed` and `TenantNotIsolated`, after one try to mend it."""
         with database.transaction() as connection:
             drift = self._provisioner.drift(connection, candidate)
@@ -93,22 +98,26 @@ class RoleIsolation:
             self._provision(database, candidate, drift, epoch)
         login = Login(schema, self._keys.password(schema, self._keys.current))
         try:
-            self._check(login, candidate.organization_id)
+            checked = self._checked(login, candidate.organization_id)
         except (TenantLoginFailed, TenantNotIsolated):
             # A password that the tenant has changed cannot be seen from outside, nor sessions that use up its limit.
             with database.transaction() as connection:
                 end_tenant_sessions(connection, schema)
             self._provision(database, candidate, ("login",), epoch)
-            self._check(login, candidate.organization_id)
-        self._mend_reader(database, candidate, epoch)
-        return login
+            checked = self._checked(login, candidate.organization_id)
+        try:
+            self._mend_reader(database, candidate, epoch)
+        except BaseException:
+            checked.close()
+            raise
+        return CheckedLogin(login.role, login.password, checked)
 
     def log_in_shared(self, database: Database, schema: str, epoch: int) -> Login:
         """The role of the shared schema. Raises `TenantLoginFailed` and `TenantNotIsolated`."""
         with database.transaction() as connection:
             self._provisioner.provision_shared(connection, epoch=epoch)
         login = Login(schema, self._keys.password(schema, self._keys.current))
-        self._check(login, None)
+        self._checked(login, None).close()
         return login
 
     @contextmanager
@@ -145,8 +154,13 @@ class RoleIsolation:
         events.TENANT_PROVISIONED.log(organization=candidate.slug, drift=list(drift))
 
     def _mend_reader(self, database: Database, candidate: Candidate, epoch: int) -> None:
-        """Give the twin its password back, which a dashboard's query may have changed."""
+        """Give the twin its password back, which a dashboard's query may have changed; not looked at each time."""
         role = reader_name(candidate.slug)
+        if time.monotonic() < self._readers_checked.get(role, -_READER_SECONDS) + _READER_SECONDS:
+            return
+        if len(self._readers_checked) >= _READERS_KNOWN:
+            self._readers_checked.clear()
+        self._readers_checked[role] = time.monotonic()
         try:
             with session(self._address, Login(role, self._keys.password(role, self._keys.current))):
                 pass
@@ -154,9 +168,14 @@ class RoleIsolation:
             # Also where dashboards use up its connections, which hold up no refresh.
             self._provision(database, candidate, ("login",), epoch)
 
-    def _check(self, login: Login, organization_id: int | None) -> None:
-        with session(self._address, login) as connection:
+    def _checked(self, login: Login, organization_id: int | None) -> Connection:
+        connection = open_session(self._address, login)
+        try:
             check_identity(connection, login.role, organization_id)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
 
 class SharedRole:

@@ -32,14 +32,27 @@ class Login:
     password: str = field(repr=False)
 
 
+@dataclass(frozen=True)
+class CheckedLogin(Login):
+    """A login, and a session of it that was opened to see whose it is; whoever gets it closes it."""
+
+    session: Connection = field(repr=False, compare=False)
+
+
 @contextmanager
 def session(address: Mapping[str, str], login: Login) -> Iterator[Connection]:
     """A session as the tenant's role, or as its reader, each statement committed at once.
 
     `address` are libpq's words for where the database is. Raises `TenantLoginFailed`.
     """
+    with open_session(address, login) as connection:
+        yield connection
+
+
+def open_session(address: Mapping[str, str], login: Login) -> Connection:
+    """The same, to be closed by the caller."""
     try:
-        connection = psycopg.connect(
+        return psycopg.connect(
             make_conninfo(
                 "",
                 **address,
@@ -53,8 +66,6 @@ def session(address: Mapping[str, str], login: Login) -> Iterator[Connection]:
         )
     except psycopg.OperationalError as fault:
         raise TenantLoginFailed(f"role {login.role} cannot log in: {' '.join(str(fault).split())}") from fault
-    with connection:
-        yield connection
 
 
 def check_identity(connection: Connection, role: str, organization_id: int | None) -> None:

@@ -26,7 +26,8 @@ class Answer:
 class Step:
     """One statement that dbt sent. `is_main`: its result is the node's. Its `answer` is a guard.
 
-    `unnamed` is what of it may name relations otherwise than by holes; `asks_catalog` whether it asks what there is.
+    `unnamed` is what of it may name relations otherwise than by holes; `asks_catalog` whether it asks what there is,
+    and `columns_of` of which relation, if it asks for the columns of one.
     """
 
     text: str
@@ -35,6 +36,7 @@ class Step:
     unnamed: str
     asks_catalog: bool
     answer: Answer | None
+    columns_of: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,12 @@
 """The replay engine: what dbt was recorded to do is done again for a tenant; else dbt itself runs."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
 from datetime import UTC, datetime
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import uuid4
+
+from psycopg import Connection
 
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.connection import DbtConnection
@@ -24,6 +27,10 @@ class Library(Protocol):
         """The compiled bundle. Raises `Deoptimised` where there is none yet."""
         ...
 
+    def check(self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options) -> None:
+        """Have real dbt run for a tenant beside its schema, and compare what it does with what was replayed."""
+        ...
+
     def learn(self, bundle: Bundle, tenant: Tenant, options: Options, question: Question) -> None:
         """Have dbt recorded with this answer, so that the next replay knows it."""
         ...
@@ -32,7 +39,8 @@ class Library(Protocol):
 class ReplayEngine:
     """Replays compiled bundles, and hands what it cannot replay to the executable engine as a whole run.
 
-    With `partial`, what a failing model does not touch is published, as dbt does; else nothing of a failed run is.
+    With `partial`, what a failing model does not touch is published, as dbt does; else nothing of a failed run is. A
+    `checked_share` of the replays, from 0 to 1, is compared with dbt itself afterwards.
     """
 
     name = "replay"
@@ -45,12 +53,16 @@ class ReplayEngine:
         *,
         time_limit_seconds: float,
         partial: bool,
+        checked_share: float = 0.0,
+        random: Callable[[], float] = lambda: 1.0,
     ) -> None:
-        self._executable = executable
+        self.executable = executable
         self._connection = connection
-        self._library = library
+        self.library = library
         self._time_limit_seconds = time_limit_seconds
         self._partial = partial
+        self._checked_share = checked_share
+        self._random = random
 
     def run(
         self,
@@ -62,14 +74,14 @@ class ReplayEngine:
     ) -> Outcome:
         """See `Engine.run`. Models are told of when all are done: they take no time worth watching."""
         if isinstance(tenant, SharedModels):  # Once a day for all organisations.
-            return self._executable.run(bundle, tenant, options, on_model, cancellation)
+            return self.executable.run(bundle, tenant, options, on_model, cancellation)
         try:
             compiled = self._compiled(bundle, tenant, options)
-            return self._replay(compiled, bundle, tenant, options, cancellation)
+            outcome = self._replay(compiled, bundle, tenant, options, cancellation)
         except Deoptimised as fault:
             if fault.question is not None:
-                self._library.learn(bundle, tenant, options, fault.question)
-            outcome = self._executable.run(bundle, tenant, options, on_model, cancellation)
+                self.library.learn(bundle, tenant, options, fault.question)
+            outcome = self.executable.run(bundle, tenant, options, on_model, cancellation)
             return Outcome(
                 outcome.models,
                 outcome.files,
@@ -78,21 +90,30 @@ class ReplayEngine:
                 outcome.engine,
                 Deoptimisation(fault.reason, str(fault)),
             )
+        if outcome.failure is None and self._random() < self._checked_share:
+            self.library.check(compiled, bundle, tenant, options)
+        return outcome
 
     def _compiled(self, bundle: Bundle, tenant: Tenant, options: Options) -> Compiled:
         if options.selection:
             raise Deoptimised("selection", "dbt was recorded for the whole project, and this run selects a part")
-        compiled = self._library.find(bundle, tenant, options)
+        compiled = self.library.find(bundle, tenant, options)
         if not compiled.is_replayable:
             raise Deoptimised("not_replayable", compiled.reasons[0])
         return compiled
+
+    def _session(self, tenant: Tenant, options: Options) -> AbstractContextManager[Connection[Any]]:
+        if tenant.session is not None and not tenant.session.closed:
+            return _named(tenant.session, options.application_name)
+        connection = self._connection
+        if tenant.user is not None:
+            connection = connection.logged_in_as(tenant.user, tenant.password)
+        return connect(connection.address, connection.user, connection.password, options.application_name)
 
     def _replay(
         self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options, cancellation: Cancellation
     ) -> Outcome:
         target, log = options.workdir / "target", options.workdir / "dbt.log"
-        user, password = tenant.user or self._connection.user, tenant.password
-        connection = self._connection if tenant.user is None else self._connection.logged_in_as(user, password)
         values = values_of(tenant.organization_id, tenant.slug, tenant.schema) | {
             "workdir": str(options.workdir),
             "project_dir": str(bundle.project_dir.absolute()),
@@ -105,9 +126,7 @@ class ReplayEngine:
         files = {}
         with time_limit(self._time_limit_seconds, cancellation):
             try:
-                with connect(
-                    connection.address, connection.user, connection.password, options.application_name
-                ) as session:
+                with self._session(tenant, options) as session:
                     replayer = Replayer(
                         session,
                         compiled,
@@ -130,7 +149,7 @@ class ReplayEngine:
                 ).write(target, log)
                 files = {name: target / name for name in ("manifest.json", "run_results.json")} | {"dbt.log": log}
                 if options.docs and failure is None:
-                    files["catalog.json"] = self._executable.document(bundle, tenant, options, cancellation)
+                    files["catalog.json"] = self.executable.document(bundle, tenant, options, cancellation)
             except KiketError as fault:
                 failure = fault
         return Outcome(
@@ -140,6 +159,14 @@ class ReplayEngine:
             failure=cancellation.reason or failure,
             engine=self.name,
         )
+
+
+@contextmanager
+def _named(session: Connection[Any], application_name: str) -> Iterator[Connection[Any]]:
+    """The session that was opened before, by the run's name, and sending statements as they are."""
+    session.prepare_threshold = None
+    session.execute("select set_config('application_name', %s, false)", [application_name])
+    yield session
 
 
 def _models(runs: Sequence[NodeRun]) -> tuple[ModelResult, ...]:

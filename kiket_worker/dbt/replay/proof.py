@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from kiket_worker.dbt.replay.compiled import Answer, Compiled, Node, Standard, Step, Trace
-from kiket_worker.dbt.replay.holes import RELATION, SCHEMA, as_json, deep_with_holes, hole
+from kiket_worker.dbt.replay.holes import INDEX, RELATION, SCHEMA, STAMP, as_json, deep_filled, deep_with_holes, hole
 from kiket_worker.dbt.replay.sql import (
     Action,
     NotReplayable,
     asks_catalog,
+    asks_columns_of,
     commands_of,
     rows_of,
     unnamed,
@@ -79,6 +80,75 @@ def prove(first: Recording, second: Recording, *, key: str, versions: dict[str, 
         except _Unprovable as fault:
             reasons += fault.reasons
     return Compiled(key, versions, tuple(dict.fromkeys(reasons)))
+
+
+def differences(compiled: Compiled, state: dict[str, Any], values: Mapping[str, str]) -> list[str]:
+    """Where dbt, recorded for an organisation in an empty schema, did something else than would be replayed there.
+
+    `values` fill the holes for that organisation. Where a question of dbt's Jinja had an answer that is not known, dbt
+    itself would have run.
+    """
+    if state["run_results"] is None:
+        return []  # dbt could not run at all, which is no word on the replay.
+    shown = dict(values) | {INDEX: hole(INDEX), STAMP: hole(STAMP)}
+    for result in ("invocation", "started_at", "started_at_iso"):
+        shown[result] = hole(result)
+    of_run = {"invocation": state["run_results"]["metadata"]["invocation_id"]}
+    events = _by_node(deep_with_holes(state["events"], of_run))
+    found = []
+    for node in compiled.nodes:
+        did = [
+            _deed(event) for event in events.get(node.unique_id, []) if "sql" in event and not _is_frame(event["sql"])
+        ]
+        ways = [[_planned(step, shown) for step in trace.steps] for trace in node.traces if not trace.full_refresh]
+        said = [[text for text, _ in way] for way in ways]
+        if did in ways:
+            continue
+        answered = [text for text, answer in did if answer is not None]
+        if answered and any(_asks_alike(did, way) for way in ways):
+            continue
+        if [text for text, _ in did] not in said:
+            found.append(f"{node.unique_id}: dbt's statements are others")
+    definitions = {name: deep_filled(text, shown) for name, text in compiled.definitions.items()}
+    found += [
+        f"{name}: dbt defines the relation otherwise"
+        for name, text in definitions.items()
+        if state["definitions"].get(name, text) != text
+    ]
+    return found
+
+
+def _deed(event: dict[str, Any]) -> tuple[str, Any]:
+    is_question = not event["main"] and (event["rows"] is not None or event["columns"] is not None)
+    return event["sql"], (_tuples(event["columns"]), _tuples(event["rows"])) if is_question else None
+
+
+def _planned(step: Step, values: Mapping[str, str]) -> tuple[str, Any]:
+    answer = step.answer
+    return deep_filled(step.text, values), (
+        (answer.columns, deep_tuples(answer.rows, values)) if answer is not None else None
+    )
+
+
+def _asks_alike(did: list[tuple[str, Any]], way: list[tuple[str, Any]]) -> bool:
+    """Whether both do the same until a question is answered otherwise."""
+    for one, other in zip(did, way, strict=False):
+        if one[0] != other[0]:
+            return False
+        if one[1] != other[1]:
+            return True
+    return False
+
+
+def _is_frame(text: str) -> bool:
+    return all(command.action is Action.TRANSACTION for command in commands_of(text))
+
+
+def deep_tuples(rows: Any, values: Mapping[str, str]) -> Any:
+    """Rows of an answer with their holes filled."""
+    if rows is None:
+        return None
+    return tuple(tuple(None if value is None else deep_filled(value, values) for value in row) for row in rows)
 
 
 class _Unprovable(Exception):
@@ -227,7 +297,8 @@ def _trace(
             if len(commands) > 1:
                 raise NotReplayable("reads the answer to several statements at once")
             answer = Answer(_tuples(event["columns"]), _tuples(event["rows"]))
-        steps.append(Step(event["sql"], commands, event["main"], unnamed(text), asks_catalog(text), answer))
+        columns_of = asks_columns_of(text) if answer and answer.rows is not None else None
+        steps.append(Step(event["sql"], commands, event["main"], unnamed(text), asks_catalog(text), answer, columns_of))
     of_result = {name: result[name] for name in _OF_RESULT}
     for command in (command for step in steps for command in step.commands):
         if command.action is Action.ALTER and relations.get(command.relation or ""):

@@ -14,7 +14,7 @@ from typing import Any
 
 import psycopg
 from psycopg import sql
-from psycopg.rows import TupleRow, dict_row
+from psycopg.rows import TupleRow, dict_row, tuple_row
 
 from kiket_worker.dbt.engine import Cancellation
 from kiket_worker.dbt.replay.compiled import Answer, Compiled, Node, Standard, Step, Trace
@@ -30,6 +30,9 @@ _LOCK_MILLISECONDS = 50
 _STEP_BACK_SECONDS = (0.005, 0.05)
 
 _CONNECT_TIMEOUT_SECONDS = 10
+_SWAP = f"savepoint kiket_swap; set local lock_timeout = '{_LOCK_MILLISECONDS}ms'"
+_SAVEPOINT = "savepoint kiket_node"
+_COLUMNS = statement("columns", __package__)
 
 
 class Deoptimised(Exception):
@@ -79,7 +82,7 @@ class Replayer:
 
     def __init__(
         self,
-        connection: psycopg.Connection[TupleRow],
+        connection: psycopg.Connection[Any],
         compiled: Compiled,
         values: Mapping[str, str],
         *,
@@ -90,7 +93,7 @@ class Replayer:
         self._connection = connection
         self._cancellation = cancellation
         self._target = target
-        self._cursor = connection.cursor()
+        self._cursor = connection.cursor(row_factory=tuple_row)
         self._compiled = compiled
         self._values = dict(values)
         self._schema = values["schema"]
@@ -183,10 +186,9 @@ class Replayer:
         names.update(self._values)
         names[STAMP] = datetime.now(UTC).strftime("%H%M%S%f")
         execution = _Execution(self._cursor, self._schema, names, relations, in_batches=in_batches)
-        execution.send("savepoint kiket_node")
+        execution.send(_SAVEPOINT)
         trace = self._standing(node, relations, execution) or self._changing(node, relations, execution)
-        execution.send("release savepoint kiket_node")
-        execution.flush()
+        execution.end()
         status, failures, message = _judged(node, trace, execution)
         return NodeRun(
             node,
@@ -243,21 +245,18 @@ class Replayer:
     def _publish(self, relations: Relations, cancellation: Cancellation) -> None:
         """Make the swap, if there is one, and commit. Steps back as often as a reader is in the way."""
         swap = sql.SQL("; ").join(relations.swap(self._schema)).as_string(self._connection)
-        while swap:
+        while True:
             _check(cancellation)
             try:
-                self._execute(
-                    f"savepoint kiket_swap; set local lock_timeout = '{_LOCK_MILLISECONDS}ms'; {swap};"
-                    " release savepoint kiket_swap"
-                )
-                break
+                # In one message with its end, so that nobody waits for a way to the worker and back.
+                self._execute(f"{_SWAP}; {swap}; commit")
             except psycopg.errors.LockNotAvailable:
                 self._execute("rollback to kiket_swap")
                 time.sleep(random.uniform(*_STEP_BACK_SECONDS))  # noqa: S311  # no secret
             except psycopg.errors.DependentObjectsStillExist as fault:
                 raise Deoptimised("dependent_objects", _text(fault)) from fault
-        _check(cancellation)
-        self._execute("commit")
+            else:
+                return
 
     def _execute(self, text: str) -> None:
         self._cursor.execute(text.encode())
@@ -282,6 +281,12 @@ class _Execution:
         """Send one command, now or with the next."""
         self._waiting.append((text, is_main))
         if not self._in_batches:
+            self.flush()
+
+    def end(self) -> None:
+        """Send what waits, and end the savepoint; nothing, where nothing but its beginning would be sent."""
+        if self._waiting != [(_SAVEPOINT, False)]:
+            self.send("release savepoint kiket_node")
             self.flush()
 
     def flush(self) -> None:
@@ -383,10 +388,13 @@ class _Execution:
     def _answer(self, step: Step) -> Answer:
         self._refuse_waiting_names(step)
         self.flush()
+        assert step.answer is not None
+        if step.columns_of is not None:
+            found = self._cursor.execute(_COLUMNS, {"relation": filled(step.columns_of, self.names)})
+            return Answer(step.answer.columns, tuple(tuple(map(words, row)) for row in found))
         self._cursor.execute(filled(step.commands[0].text, self.names).encode())
         result = self._cursor.pgresult
         assert result is not None
-        assert step.answer is not None
         columns = tuple(((result.fname(i) or b"").decode(), result.ftype(i)) for i in range(result.nfields))
         rows = None
         if step.answer.rows is not None:
@@ -430,7 +438,7 @@ def connect(
 
 
 @contextmanager
-def _stoppable(connection: psycopg.Connection[TupleRow], cancellation: Cancellation) -> Iterator[None]:
+def _stoppable(connection: psycopg.Connection[Any], cancellation: Cancellation) -> Iterator[None]:
     """Have a cancellation end the statement that runs at the moment, until the block ends."""
 
     def stop() -> None:

@@ -48,6 +48,17 @@ _CATALOG = re.compile(
 )
 
 
+_COLUMNS = re.compile(
+    r"""
+    \s* (/\*.*?\*/)? \s* select \s+ column_name, \s+ data_type, \s+ character_maximum_length, \s+ numeric_precision,
+    \s+ numeric_scale \s+ from \s+ ("[^"]+"\.)? INFORMATION_SCHEMA\.columns \s+
+    where \s+ table_name \s = \s '(?P<name>[^'"]+)' (?P<schema> \s+ and \s+ table_schema \s = \s '\x01schema\x02' )?
+    \s+ order \s by \s ordinal_position \s*
+    """,
+    re.VERBOSE | re.DOTALL,
+)
+
+
 class Action(StrEnum):
     """What a command does to relations, as far as it matters for those who read them meanwhile."""
 
@@ -103,6 +114,17 @@ def with_names_in_texts(text: str, names: Collection[str]) -> str:
         else token.text
         for token in _tokens(text)
     )
+
+
+def asks_columns_of(text: str) -> str | None:
+    """The relation, in quotes and with holes, whose columns a statement asks for, if it asks as dbt-postgres does.
+
+    Its macro `postgres__get_columns_in_relation`; a relation without a schema is one of the session.
+    """
+    found = _COLUMNS.fullmatch(text)
+    if found is None:
+        return None
+    return f'"{_SCHEMA}"."{found["name"]}"' if found["schema"] else f'"{found["name"]}"'
 
 
 def unnamed(text: str) -> str:

@@ -13,6 +13,7 @@ select
     coalesce(settings.refresh_interval_hours, plan.hours) as interval_hours,
     settings.last_run_at,
     settings.quarantine_reason,
+    settings.engine,
     tenant.can_have_schema,
     case
         when settings.enabled
