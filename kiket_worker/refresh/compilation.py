@@ -28,7 +28,13 @@ from kiket_worker.dbt.replay.compiled import Compiled, engine_digest
 from kiket_worker.dbt.replay.probe import Probe, pair, values_of
 from kiket_worker.dbt.replay.proof import FULL_REFRESH, STATES, ProbeFailed, Recording, differences, prove
 from kiket_worker.dbt.replay.replayer import Deoptimised, Question
-from kiket_worker.errors import CompilationFailed, CompiledBundleDamaged, KiketError
+from kiket_worker.errors import (
+    ArtifactsRefused,
+    ArtifactsUnreachable,
+    CompilationFailed,
+    CompiledBundleDamaged,
+    KiketError,
+)
 from kiket_worker.ledger import leases
 from kiket_worker.ledger.database import Database
 from kiket_worker.refresh.workdir import workdir
@@ -93,7 +99,13 @@ class CompiledBundles:
                 if failed := self._failed.get(key):
                     return failed
                 raise Deoptimised("not_compiled", "the bundle is not compiled yet")
-        if stored := self._stored(key):
+        try:
+            stored = self._stored(key)
+        except (ArtifactsUnreachable, ArtifactsRefused) as fault:
+            if found is not None:
+                return found
+            raise Deoptimised("not_compiled", f"where compiled bundles are cannot be looked at: {fault}") from fault
+        if stored:
             return self._keep(stored)
         self._begin(lambda: self.compile(bundle, tenant, options))
         raise Deoptimised("not_compiled", "the bundle is not compiled yet")

@@ -75,9 +75,12 @@ class Side:
         return Options(workdir, f"kiket-run-{uuid4()}", exclusion=exclusion, **options)
 
     def compile(self, candidate: Candidate) -> Compiled:
-        found = self.compiled.compile(self.bundle, self.tenant(candidate), self.options())
+        found = self.compile_or_none(candidate)
         assert found is not None
         return found
+
+    def compile_or_none(self, candidate: Candidate) -> Compiled | None:
+        return self.compiled.compile(self.bundle, self.tenant(candidate), self.options())
 
     def run(self, candidate: Candidate, *, by: str = "replay", **options: Any) -> Outcome:
         engine = self.replay if by == "replay" else self.executable
