@@ -9,7 +9,7 @@ from kiket_worker.cli.output import JsonOption, print_json, print_table
 from kiket_worker.dbt.replay.compiled import Compiled, Standard
 from kiket_worker.errors import CompilationBusy
 from kiket_worker.ledger.database import Database
-from kiket_worker.refresh.services import explain_bundle
+from kiket_worker.refresh.services import compile_core_bundle
 from kiket_worker.settings import load_settings
 from kiket_worker.telemetry import silence_logs
 
@@ -32,7 +32,7 @@ def explain(json: JsonOption = False) -> None:
     silence_logs()
     settings = load_settings()
     with Database(settings.database_url.get_secret_value()) as database:
-        compiled = explain_bundle(settings, database)
+        compiled = compile_core_bundle(settings, database)
     if compiled is None:
         raise CompilationBusy("a worker records dbt at this moment; ask again in a minute")
     document = _document(compiled, engine=settings.engine, executable=settings.dbt_executable)

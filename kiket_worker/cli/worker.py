@@ -14,7 +14,7 @@ from kiket_worker.ledger.level import check_level
 from kiket_worker.queue.broker import MemoryBroker, QuorumBroker, open_broker
 from kiket_worker.queue.consumers import Consumers
 from kiket_worker.queue.publisher import publish_run
-from kiket_worker.refresh.services import open_services
+from kiket_worker.refresh.services import open_services, prepare
 from kiket_worker.refresh.worker import RefreshWorker
 from kiket_worker.settings import IsolationMode, Settings, load_settings
 from kiket_worker.telemetry import set_up_logs
@@ -67,6 +67,7 @@ class Working:
         self._worker = RefreshWorker(self._services)
         self._consumers = Consumers(broker, self._worker.handle, concurrency=threads)
         self._consumers.start()
+        prepare(self._services)
         events.WORKER_STARTED.log(worker=self._services.worker, concurrency=threads)
         if self._services.isolation.mode is IsolationMode.SHARED:
             events.ISOLATION_WEAKENED.log(worker=self._services.worker)

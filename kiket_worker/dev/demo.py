@@ -28,10 +28,10 @@ from kiket_worker.ledger.runs import RunId, Status
 from kiket_worker.queue.broker import MemoryBroker, open_broker
 from kiket_worker.queue.consumers import Consumers
 from kiket_worker.queue.publisher import publish_run
-from kiket_worker.refresh.services import open_services
+from kiket_worker.refresh.services import compile_core_bundle, open_services
 from kiket_worker.refresh.worker import RefreshWorker
 from kiket_worker.schedule.ticker import tick
-from kiket_worker.settings import Settings, settings_from
+from kiket_worker.settings import EngineName, Settings, settings_from
 from kiket_worker.tenants.keys import TenantKeys
 from kiket_worker.tenants.login import Login, session
 from kiket_worker.tenants.schema import reader_name, schema_name
@@ -155,6 +155,9 @@ def _refresh_and_check(
     def publish(run: Waiting) -> None:
         publish_run(broker, run)
 
+    if settings.engine is EngineName.REPLAY:
+        tell("recording dbt once for all organisations")
+        compile_core_bundle(settings, database)
     with _working(settings, database, broker):
         first = tick(database, publish, now=datetime.now(UTC), republish_after_seconds=settings.republish_after_seconds)
         tell(f"{len(first.queued)} organisations are due: {', '.join(run.organization_slug for run in first.queued)}")

@@ -110,6 +110,10 @@ class CompiledBundles:
         self._begin(lambda: self.compile(bundle, tenant, options))
         raise Deoptimised("not_compiled", "the bundle is not compiled yet")
 
+    def prepare(self, bundle: Bundle, tenant: Tenant, options: Options) -> None:
+        """Have it compiled in the background, if it is not yet."""
+        self._begin(lambda: self.compile(bundle, tenant, options))
+
     def learn(self, bundle: Bundle, tenant: Tenant, options: Options, question: Question) -> None:
         """Have dbt recorded with an answer that was not known, unless there are too many for this bundle."""
         key = self.key(bundle, tenant, options)

@@ -91,7 +91,7 @@ def open_services(settings: Settings, database: Database, publish: Callable[[Wai
     )
 
 
-def explain_bundle(settings: Settings, database: Database) -> Compiled | None:
+def compile_core_bundle(settings: Settings, database: Database) -> Compiled | None:
     """The compiled core bundle, compiled now if it is not yet; None while a worker is at it. Raises `KiketError`."""
     connection = DbtConnection.from_settings(settings)
     isolation = open_isolation(settings, connection)
@@ -104,17 +104,21 @@ def explain_bundle(settings: Settings, database: Database) -> Compiled | None:
         worker=f"{socket.gethostname()}:{os.getpid()}",
         command=settings.dbt_command,
     )
-    # Of a tenant, only what is the same for all of them counts.
-    tenant = Tenant(
-        0,
-        "",
-        "",
-        settings.dbt_shared_schema,
-        isolation.raw_schema,
-        isolation.ledger_schema,
-        user=None if settings.isolation is IsolationMode.SHARED else "each organisation's own",
-    )
-    return compiled.compile(core_bundle(), tenant, Options(Path(), "", exclusion=(SHARED_MODELS,)))
+    return compiled.compile(core_bundle(), *_of_any_tenant(isolation, settings.dbt_shared_schema))
+
+
+def prepare(services: Services) -> None:
+    """Have the bundle compiled in the background, if it is not yet, before the first tenant asks for it."""
+    engine = services.engine
+    if isinstance(engine, ReplayEngine):
+        engine.library.prepare(services.bundle, *_of_any_tenant(services.isolation, services.shared_schema))
+
+
+def _of_any_tenant(isolation: Isolation, shared_schema: str) -> tuple[Tenant, Options]:
+    """What all tenants have in common: nothing else counts for a compiled bundle."""
+    user = None if isolation.mode is IsolationMode.SHARED else "each organisation's own"
+    tenant = Tenant(0, "", "", shared_schema, isolation.raw_schema, isolation.ledger_schema, user=user)
+    return tenant, Options(Path(), "", exclusion=(SHARED_MODELS,))
 
 
 def open_isolation(settings: Settings, connection: DbtConnection) -> Isolation:

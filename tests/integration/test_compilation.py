@@ -18,7 +18,8 @@ from tests.support.twins import Side, Twins, project, twins
 MODELS = {
     "plain": "{{ config(materialized='table') }} select id, title from {{ source('raw', 'issues') }}"
     " where {{ mine('organization_id') }}",
-    "asked": "-- depends_on: {{ ref('stg_issues') }}\n{% set names = statuses() %}select {{ names | length }} as n, '{{ names | join('-') }}' as names",
+    "asked": "-- depends_on: {{ ref('stg_issues') }}\n"
+    "{% set names = statuses() %}select {{ names | length }} as n, '{{ names | join('-') }}' as names",
     "stg_issues": "select status from {{ source('raw', 'issues') }} where {{ mine('organization_id') }}",
 }
 

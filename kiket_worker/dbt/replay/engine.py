@@ -27,6 +27,10 @@ class Library(Protocol):
         """The compiled bundle. Raises `Deoptimised` where there is none yet."""
         ...
 
+    def prepare(self, bundle: Bundle, tenant: Tenant, options: Options) -> None:
+        """Have the bundle compiled in the background, if it is not yet."""
+        ...
+
     def check(self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options) -> None:
         """Have real dbt run for a tenant beside its schema, and compare what it does with what was replayed."""
         ...
