@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test bench fmt lint type unit contracts constraints clean
+.PHONY: help demo test bench soak fmt lint type unit contracts constraints clean
 .DEFAULT_GOAL := help
 
 help: ## List the targets
@@ -21,6 +21,9 @@ test: lint type ## Run every check and every test, on real services
 bench: $(INSTALLED) ## Measure this machine against the targets; build/bench.json has the figures
 	scripts/install-rabbitmq
 	$(BIN)/python -m benchmarks --output build/bench.json
+
+soak: $(INSTALLED) ## Try many random dbt projects, replayed and run by dbt; about half an hour
+	KIKET_SOAK_EXAMPLES=60 $(BIN)/pytest --timeout 7200 tests/integration/test_replay_of_random_projects.py
 
 unit: $(INSTALLED) ## Run the tests that need no service
 	$(BIN)/pytest tests/unit
