@@ -14,7 +14,7 @@ from kiket_worker.ledger.level import check_level
 from kiket_worker.queue.broker import MemoryBroker, QuorumBroker, open_broker
 from kiket_worker.queue.consumers import Consumers
 from kiket_worker.queue.publisher import publish_run
-from kiket_worker.refresh.services import open_services, prepare
+from kiket_worker.refresh.services import close, open_services, prepare
 from kiket_worker.refresh.worker import RefreshWorker
 from kiket_worker.settings import IsolationMode, Settings, load_settings
 from kiket_worker.telemetry import set_up_logs
@@ -82,5 +82,6 @@ class Working:
             if signals.insisted.is_set() or time.monotonic() >= until:
                 self._worker.stop()
             stopper.join(0.1)
+        close(self._services)
         self._broker.close()
         events.WORKER_STOPPED.log(worker=self._services.worker)

@@ -46,11 +46,6 @@ class Bundle:
             digest.update(content)
         return digest.hexdigest()
 
-    @cached_property
-    def shared_part(self) -> "Bundle":
-        """See `shared_bundle`."""
-        return Bundle(self.project_dir, _SHARED)
-
     def laid_out(self, folder: Path) -> "Bundle":
         """A copy of the files in a folder of its own, which dbt can run; its digest is the same."""
         for name, path in self._files():
@@ -76,4 +71,4 @@ def core_bundle() -> Bundle:
 
 def shared_bundle(core: Bundle) -> Bundle:
     """The part of a project that is built once for all organisations; to be laid out before dbt can run it."""
-    return core.shared_part
+    return Bundle(core.project_dir, _SHARED)

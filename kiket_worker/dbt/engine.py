@@ -64,7 +64,10 @@ class SharedModels:
 
 @dataclass(frozen=True)
 class Options:
-    """How to build. `application_name` marks every database session, so that it can be found and ended."""
+    """How to build. `application_name` marks every database session, so that it can be found and ended.
+
+    `most_bytes` is how much room the schema may take while it is built, for an engine that does not commit meanwhile.
+    """
 
     workdir: Path
     application_name: str
@@ -72,6 +75,7 @@ class Options:
     docs: bool = False
     selection: tuple[str, ...] = ()
     exclusion: tuple[str, ...] = ()
+    most_bytes: int | None = None
 
 
 @dataclass(frozen=True)

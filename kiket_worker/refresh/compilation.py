@@ -34,6 +34,7 @@ from kiket_worker.errors import (
     CompilationFailed,
     CompiledBundleDamaged,
     KiketError,
+    WorkerStopped,
 )
 from kiket_worker.ledger import leases
 from kiket_worker.ledger.database import Database
@@ -57,6 +58,7 @@ _FRESH_SECONDS = 120
 _LOOK_AGAIN_SECONDS = 5
 _TRY_AGAIN_SECONDS = 600
 _OUTPUT_BYTES_KEPT = 2000
+_CLOSE_SECONDS = 10
 # How many answers of the database are recorded for a bundle beside those of the probes.
 _MOST_ANSWERS = 24
 
@@ -85,12 +87,17 @@ class CompiledBundles:
         self._not_before: dict[str, float] = {}
         self._fresh_until: dict[str, float] = {}
         self._failed: dict[str, Compiled] = {}
+        self._tried: set[tuple[str, str]] = set()
         self._thread: threading.Thread | None = None
+        self._cancellation = Cancellation()
         self._server: int | None = None
 
     def find(self, bundle: Bundle, tenant: Tenant, options: Options) -> Compiled:
         """The compiled bundle. Raises `Deoptimised` where there is none yet; then one is being made."""
-        key = self.key(bundle, tenant, options)
+        try:
+            key = self.key(bundle, tenant, options)
+        except metadata.PackageNotFoundError as fault:
+            raise Deoptimised("not_compiled", f"{fault.name} is not installed beside this worker") from fault
         with self._lock:
             if (found := self._kept.get(key)) and time.monotonic() < self._fresh_until.get(key, 0):
                 self._kept.move_to_end(key)
@@ -117,13 +124,14 @@ class CompiledBundles:
     def learn(self, bundle: Bundle, tenant: Tenant, options: Options, question: Question) -> None:
         """Have dbt recorded with an answer that was not known, unless there are too many for this bundle."""
         key = self.key(bundle, tenant, options)
-        asked = f"{question.node}\n{question.query}"
-        rows = [list(row) for row in question.rows]
+        answers = {f"{question.node}\n{query}": rows for query, rows in question.answers.items()}
+        asked = (key, json.dumps(answers, sort_keys=True))
         with self._lock:
             compiled = self._kept.get(key)
-            if compiled is None or compiled.learned >= _MOST_ANSWERS:
+            if compiled is None or compiled.learned >= _MOST_ANSWERS or asked in self._tried:
                 return
-        self._begin(lambda: self._learn(compiled, bundle, tenant, options, {asked: rows}))
+            self._tried.add(asked)
+        self._begin(lambda: self._learn(compiled, bundle, tenant, options, answers))
 
     def check(self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options) -> None:
         """Have real dbt run for a tenant in a scratch schema, in the background, and compare what it does."""
@@ -152,8 +160,8 @@ class CompiledBundles:
 
     def _differences(self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options) -> list[str]:
         """Where dbt does something else for the organisation, in a probe's schema, than would be replayed there."""
-        self._isolation.drop_probes(self._database)
-        scratch, cancellation = pair()[0], Cancellation()
+        scratch = pair()[0]
+        cancellation = self._cancellation = Cancellation()
         with (
             workdir() as folder,
             time_limit(_TIME_LIMIT_SECONDS, cancellation),
@@ -193,6 +201,8 @@ class CompiledBundles:
             if not is_mine:
                 self._put_off(key, _LOOK_AGAIN_SECONDS)
                 return None
+            # Those of a worker that was killed; nobody else's, as whoever records holds the lease.
+            self._isolation.drop_probes(self._database)
             if stored := self._stored(key):
                 return self._keep(stored)
             return self._compile(key, bundle, tenant, options)
@@ -217,6 +227,9 @@ class CompiledBundles:
         began = time.monotonic()
         try:
             compiled = self._recorded(key, bundle, tenant, options, {})
+        except CompilationFailed:
+            self._put_off(key, _TRY_AGAIN_SECONDS)
+            raise
         except ProbeFailed as fault:
             # Not for ever: a probe may fail for a reason that passes.
             self._put_off(key, _TRY_AGAIN_SECONDS)
@@ -250,7 +263,7 @@ class CompiledBundles:
             except ProbeFailed as fault:
                 learned = Compiled(known.key, versions(), reasons=tuple(fault.reasons))
             if not learned.is_replayable:
-                # The answer is one that dbt cannot be recorded with; it is not tried again.
+                # The answer is one that dbt cannot be recorded with; this worker does not try it again.
                 merged = replace(current, learned=current.learned + 1)
             else:
                 merged = current.with_traces_of(learned)
@@ -264,8 +277,7 @@ class CompiledBundles:
             )
 
     def _recorded(self, key: str, bundle: Bundle, tenant: Tenant, options: Options, answers: Answers) -> Compiled:
-        self._isolation.drop_probes(self._database)
-        cancellation = Cancellation()
+        cancellation = self._cancellation = Cancellation()
         with workdir() as folder, time_limit(_TIME_LIMIT_SECONDS, cancellation), ThreadPoolExecutor(2) as pool:
             probes = pair()
             folders = [folder / name for name in ("first", "second")]
@@ -295,6 +307,7 @@ class CompiledBundles:
                 schema=probe.schema,
                 user=login.role if login else None,
                 password=login.password if login else "",
+                session=None,
             )
             document = self._run_recorder(
                 folder,
@@ -353,7 +366,7 @@ class CompiledBundles:
             cancellation=cancellation,
         )
         if cancellation.reason:
-            raise CompilationFailed(f"recording dbt took longer than {_TIME_LIMIT_SECONDS} seconds")
+            raise CompilationFailed(f"recording dbt was ended: {cancellation.reason}")
         if code != 0 or not output.is_file():
             words = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
             raise CompilationFailed(f"dbt could not be recorded: {words or f'its recorder ended with code {code}'}")
@@ -385,6 +398,12 @@ class CompiledBundles:
             events.ENGINE_COMPILATION_FAILED.log(
                 worker=self._worker, error_kind=kind, error=str(fault).partition("\n")[0]
             )
+
+    def close(self) -> None:
+        """End what was begun in the background, and wait until nothing of it is left."""
+        if self._thread is not None and self._thread.is_alive():
+            self._cancellation.cancel(WorkerStopped("this worker ends"))
+            self._thread.join(_CLOSE_SECONDS)
 
     def settle(self) -> None:
         """Wait until what was begun in the background has ended."""

@@ -12,7 +12,7 @@ from kiket_worker.tenants.isolation import size_bytes
 
 _INTERVAL_SECONDS = 1.0
 # While it builds, dbt keeps the old relation beside the new one.
-_WHILE_BUILDING = 2
+WHILE_BUILDING = 2
 _PATIENCE_SECONDS = 10.0
 
 
@@ -71,7 +71,7 @@ def _look(attempt: Attempt) -> None:
             f"{schema}'s session was ended"
         )
     with attempt.services.database.transaction() as connection:
-        _check_size(attempt, connection, patience_seconds=0.2, allowance=_WHILE_BUILDING)
+        _check_size(attempt, connection, patience_seconds=0.2, allowance=WHILE_BUILDING)
 
 
 def _check_size(attempt: Attempt, connection: Connection, *, patience_seconds: float, allowance: int = 1) -> None:

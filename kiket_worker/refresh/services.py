@@ -5,10 +5,11 @@ import random
 import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 from kiket_worker.artifacts.store import Store, open_store
-from kiket_worker.dbt.bundle import SHARED_MODELS, Bundle, core_bundle
+from kiket_worker.dbt.bundle import SHARED_MODELS, Bundle, core_bundle, shared_bundle
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Engine, Options, Tenant
 from kiket_worker.dbt.executable import ExecutableEngine
@@ -45,6 +46,11 @@ class Services:
     random: Callable[[], float]
     turns: Turns = field(default_factory=Turns)
     engines: Mapping[str, Engine] = field(default_factory=dict)
+
+    @cached_property
+    def shared_bundle(self) -> Bundle:
+        """The part of the bundle that is built once for all organisations; its digest is computed once."""
+        return shared_bundle(self.bundle)
 
     def engine_of(self, name: str | None) -> Engine:
         """The engine of this name, where an organisation has one of its own; else that of the installation."""
@@ -112,6 +118,12 @@ def prepare(services: Services) -> None:
     engine = services.engine
     if isinstance(engine, ReplayEngine):
         engine.library.prepare(services.bundle, *_of_any_tenant(services.isolation, services.shared_schema))
+
+
+def close(services: Services) -> None:
+    """End what goes on in the background."""
+    if isinstance(services.engine, ReplayEngine):
+        services.engine.library.close()
 
 
 def _of_any_tenant(isolation: Isolation, shared_schema: str) -> tuple[Tenant, Options]:

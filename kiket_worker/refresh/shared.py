@@ -11,7 +11,6 @@ from dataclasses import replace
 
 from kiket_worker import __version__, events
 from kiket_worker.artifacts.archive import archive
-from kiket_worker.dbt.bundle import shared_bundle
 from kiket_worker.dbt.engine import Options, Outcome, SharedModels
 from kiket_worker.dbt.results import ModelResult
 from kiket_worker.errors import KiketError, LeaseLost, SharedModelsMissing
@@ -58,7 +57,7 @@ def _is_wanted(attempt: Attempt) -> bool:
     now = shared_refreshes.freshness(
         services.database,
         services.shared_schema,
-        bundle_digest=shared_bundle(services.bundle).digest,
+        bundle_digest=services.shared_bundle.digest,
         interval_hours=services.shared_interval_hours,
         retry_seconds=_RETRY_SECONDS,
     )
@@ -86,7 +85,7 @@ def _refresh(attempt: Attempt, epoch: int) -> None:
     """Build, archive and write down how it went; a failure is raised only where there are no shared models."""
     services, schema = attempt.services, attempt.services.shared_schema
     began = time.monotonic()
-    bundle = shared_bundle(services.bundle)
+    bundle = services.shared_bundle
     refresh_id = shared_refreshes.begin(
         services.database, schema, bundle_digest=bundle.digest, epoch=epoch, worker=services.worker
     )
@@ -144,7 +143,7 @@ def _build(attempt: Attempt, epoch: int) -> Outcome:
     _end_sessions(attempt, epoch)
     login = services.isolation.log_in_shared(services.database, schema, epoch)
     outcome = services.engine.run(
-        shared_bundle(services.bundle).laid_out(folder / "project"),
+        services.shared_bundle.laid_out(folder / "project"),
         SharedModels(schema, login.role, login.password) if login else SharedModels(schema),
         Options(workdir=folder, application_name=application_name(run_id)),
         _ignore,

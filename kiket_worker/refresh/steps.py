@@ -12,7 +12,7 @@ from kiket_worker.errors import LeaseLost
 from kiket_worker.ledger import attempts
 from kiket_worker.ledger.runs import RunModel, Status, lock
 from kiket_worker.refresh.attempt import Attempt
-from kiket_worker.refresh.limits import check_quota, kept_within
+from kiket_worker.refresh.limits import WHILE_BUILDING, check_quota, kept_within
 from kiket_worker.refresh.shared import ensure_shared_models
 from kiket_worker.tenants.provisioning import Candidate
 from kiket_worker.tenants.sessions import application_name
@@ -31,6 +31,7 @@ def build(attempt: Attempt) -> Status:
         docs=claim.run.docs,
         selection=tuple(claim.run.selection or ()),
         exclusion=(SHARED_MODELS,),
+        most_bytes=WHILE_BUILDING * services.isolation.limits.quota_megabytes * 1024 * 1024,
     )
     try:
         with kept_within(attempt):

@@ -1,4 +1,4 @@
-"""Projects that nobody has thought of: replay and dbt give the same, or dbt itself runs. `make soak` tries many more."""
+"""Projects that nobody has thought of: replay gives the same as dbt, or dbt itself runs. `make soak` tries many."""
 
 import os
 import tempfile

@@ -11,6 +11,9 @@ from typing import Any
 from kiket_worker.dbt.replay.sql import Action, Command
 from kiket_worker.errors import CompiledBundleDamaged
 
+# An answer with more rows than this is no guard.
+MOST_ROWS = 1000
+
 Row = tuple[str | None, ...]
 
 
@@ -26,14 +29,15 @@ class Answer:
 class Step:
     """One statement that dbt sent. `is_main`: its result is the node's. Its `answer` is a guard.
 
-    `unnamed` is what of it may name relations otherwise than by holes; `asks_catalog` whether it asks what there is,
-    and `columns_of` of which relation, if it asks for the columns of one.
+    `unnamed` is what of it may name relations otherwise than by holes, and `identifiers` are the words that may;
+    `asks_catalog` is whether it asks what there is, and `columns_of` of which relation, if it asks for its columns.
     """
 
     text: str
     commands: tuple[Command, ...]
     is_main: bool
     unnamed: str
+    identifiers: frozenset[str]
     asks_catalog: bool
     answer: Answer | None
     columns_of: str | None = None
@@ -57,7 +61,8 @@ class Trace:
 class Standard:
     """A view or table that is made as dbt makes them, and by nothing else: it need not be made again where it is right.
 
-    `rows` fills the table where it is, `select` tells the columns that it would get if it were made anew.
+    `rows` fills the table where it is; `select`, where they do not stand in its definition, tells the columns that it
+    would get if it were made anew.
     """
 
     kind: str
@@ -117,7 +122,7 @@ class Compiled:
 
     def dump(self) -> bytes:
         """As it is stored."""
-        return gzip.compress(json.dumps(asdict(self)).encode(), mtime=0)
+        return gzip.compress(json.dumps(asdict(self), default=sorted).encode(), mtime=0)
 
 
 @cache
@@ -158,6 +163,7 @@ def _trace(trace: dict[str, Any]) -> Trace:
 
 
 def _step(step: dict[str, Any]) -> Step:
+    step["identifiers"] = frozenset(step["identifiers"])
     step["commands"] = tuple(Command(**command | {"action": Action(command["action"])}) for command in step["commands"])
     if answer := step["answer"]:
         columns, rows = answer["columns"], answer["rows"]

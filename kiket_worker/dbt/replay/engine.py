@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import uuid4
 
-from psycopg import Connection
+from psycopg import Connection, OperationalError
 
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.connection import DbtConnection
@@ -17,7 +17,7 @@ from kiket_worker.dbt.replay.documents import Documents
 from kiket_worker.dbt.replay.probe import values_of
 from kiket_worker.dbt.replay.replayer import Deoptimised, NodeRun, Question, Replayer, connect
 from kiket_worker.dbt.results import ModelResult, failure_of
-from kiket_worker.errors import DbtFailed, KiketError
+from kiket_worker.errors import DatabaseInterrupted, DbtFailed, KiketError
 
 
 class Library(Protocol):
@@ -29,6 +29,10 @@ class Library(Protocol):
 
     def prepare(self, bundle: Bundle, tenant: Tenant, options: Options) -> None:
         """Have the bundle compiled in the background, if it is not yet."""
+        ...
+
+    def close(self) -> None:
+        """End what goes on in the background."""
         ...
 
     def check(self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options) -> None:
@@ -83,6 +87,8 @@ class ReplayEngine:
             compiled = self._compiled(bundle, tenant, options)
             outcome = self._replay(compiled, bundle, tenant, options, cancellation)
         except Deoptimised as fault:
+            if tenant.session is not None:  # Nobody waits in it while dbt builds.
+                tenant.session.close()
             if fault.question is not None:
                 self.library.learn(bundle, tenant, options, fault.question)
             outcome = self.executable.run(bundle, tenant, options, on_model, cancellation)
@@ -138,6 +144,7 @@ class ReplayEngine:
                         full_refresh=options.full_refresh,
                         target=str(target),
                         cancellation=cancellation,
+                        most_bytes=options.most_bytes,
                     )
                     runs = replayer.run(partial=self._partial)
                 failure = _failure_of(runs)
@@ -169,7 +176,10 @@ class ReplayEngine:
 def _named(session: Connection[Any], application_name: str) -> Iterator[Connection[Any]]:
     """The session that was opened before, by the run's name, and sending statements as they are."""
     session.prepare_threshold = None
-    session.execute("select set_config('application_name', %s, false)", [application_name])
+    try:
+        session.execute("select set_config('application_name', %s, false)", [application_name])
+    except OperationalError as fault:
+        raise DatabaseInterrupted(f"the session of {session.info.user} was ended: {fault}") from fault
     yield session
 
 

@@ -10,12 +10,13 @@ time is.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, ItemsView, Iterable, KeysView, ValuesView
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 from functools import wraps
 from itertools import islice
+from types import GeneratorType
 from typing import Any, cast
 
 import jinja2
@@ -95,6 +96,10 @@ _TOLD = frozenset(
         "write",
     ]
 )
+# What goes through a text letter by letter, where it is given one instead of a list.
+_SPREADING = frozenset({"join", "extend", "update"})
+# What may be asked of a list or mapping whose items name the tenant.
+_OF_CONTAINERS = frozenset(["append", "copy", "extend", "insert", "items", "keys", "setdefault", "update", "values"])
 # The same of the time.
 _TOLD_TIME = frozenset(["_return", "append", "dict", "isoformat", "log", "looked_through", "namespace", "print"])
 _CONFIGURED = frozenset(
@@ -153,9 +158,13 @@ class Watch:
     def __init__(self, *, texts: Iterable[str], number: int, schema: str) -> None:
         self.found: set[Inspection] = set()
         self.is_paused = False
-        self._texts = tuple(texts)
+        self._texts = list(texts)
         self._number = number
         self._schema = schema
+
+    def add_text(self, text: str) -> None:
+        """Another text that differs between runs: its identifier, or its time in full."""
+        self._texts.append(text)
 
     def names_tenant(self, value: object, depth: int = _DEPTH) -> bool:
         """Whether a value names the tenant, or has something in it that does."""
@@ -163,14 +172,15 @@ class Watch:
             return any(text in value for text in self._texts)
         if isinstance(value, int | float | Decimal):
             return not isinstance(value, bool) and value == self._number
-        if depth == 0 or isinstance(value, jinja2.runtime.Context):
-            return False
-        if isinstance(value, Mapping):
+        if depth == 0 or isinstance(value, jinja2.runtime.Context | GeneratorType):
+            # What is left of a generator cannot be looked at without using it up.
+            return depth > 0 and isinstance(value, GeneratorType)
+        if isinstance(value, dict):
             return any(
                 self.names_tenant(key, depth - 1) or self.names_tenant(item, depth - 1)
                 for key, item in islice(value.items(), _WIDTH)
             )
-        if isinstance(value, list | tuple | set | frozenset):
+        if isinstance(value, list | tuple | set | frozenset | KeysView | ValuesView | ItemsView):
             return any(self.names_tenant(item, depth - 1) for item in islice(value, _WIDTH))
         # A relation prints its schema.
         return type(value).__name__.endswith("Relation") and self.names_tenant(str(value))
@@ -250,6 +260,9 @@ class _WatchedCode(CodeGenerator):
     def visit_Getitem(self, node: nodes.Getitem, frame: Frame) -> None:  # noqa: N802  # Jinja's own
         if isinstance(node.arg, nodes.Slice):
             node.node = _looked_through(node.node)
+            for bound in ("start", "stop", "step"):
+                if (value := getattr(node.arg, bound)) is not None:
+                    setattr(node.arg, bound, _looked_through(value))
         super().visit_Getitem(node, frame)
 
 
@@ -324,8 +337,12 @@ class _Watching:
                 watch.note(f"looks into the time (.{name})")
         elif watch.names_scalar(value):
             watch.note(f"looks into what differs between tenants (.{name})")
-        elif watch.names_scalar(name):
+        elif watch.names_scalar(name) or (isinstance(value, dict) and any(map(watch.names_scalar, value))):
             watch.note("looks up what differs between tenants")
+        elif (name == "response" and isinstance(value, dict) and "table" in value) or type(value).__name__.endswith(
+            "AdapterResponse"
+        ):
+            watch.note("looks at what a statement says at its end, as how many rows it wrote")
         elif isinstance(value, dict) and name in {"datetime", "pytz"} and {"datetime", "pytz", "re"} <= value.keys():
             watch.note(f"asks for the time (modules.{name})")
 
@@ -334,17 +351,38 @@ class _Watching:
         variable = str(arguments[0]) if arguments and _name_of(function) == "env_var" else None
         if variable is not None and variable in os.environ and variable not in _VARIABLES:
             watch.note(f"reads the variable {variable} of the environment, which differs between runs")
-        told = [value for value in (*arguments, *named.values()) if watch.names_scalar(value)]
+        given = (*arguments, *named.values())
+        told = [value for value in given if watch.names_scalar(value) or _holds_names(watch, value)]
         if told and not _may_be_told(function, told):
             watch.note(f"gives what differs between tenants, or the time, to {_name_of(function)}")
-        return super().call(context, function, *arguments, **named)  # type: ignore[misc]
+        if _name_of(function) in _SPREADING and any(map(watch.names_scalar, given)):
+            watch.note(f"goes through the letters of what differs between tenants ({_name_of(function)})")
+        owner = getattr(function, "__self__", None)
+        is_container = isinstance(owner, list | tuple | set | dict) and _name_of(function) not in _OF_CONTAINERS
+        if is_container and watch.names_tenant(list(owner or ())):  # Of a mapping, its keys.
+            watch.note(f"looks for something among what differs between tenants ({_name_of(function)})")
+        macro = getattr(function, "macro", None)
+        if macro is not None and macro.package_name in _INTERNAL_PACKAGES and macro.name in _CALENDAR_MACROS:
+            watch.note(f"counts days by {macro.name}")
+        result = super().call(context, function, *arguments, **named)  # type: ignore[misc]
+        parts = result if isinstance(result, tuple) else (result,)
+        if any(type(part).__name__.endswith("AdapterResponse") for part in parts):
+            watch.note("looks at what a statement says at its end, as how many rows it wrote")
+        return result
+
+
+def _holds_names(watch: Watch, value: object) -> bool:
+    """Whether a list or mapping, which is no node of dbt's graph, has what differs between tenants among its items."""
+    if isinstance(value, dict):
+        return any(map(watch.names_scalar, value)) or any(map(watch.names_scalar, value.values()))
+    return isinstance(value, list | tuple | set | frozenset) and any(map(watch.names_scalar, value))
 
 
 def _may_be_told(function: Any, told: list[Any]) -> bool:
     name = _name_of(function)
     if macro := getattr(function, "macro", None):  # One of dbt's macros, which is watched itself unless it is internal.
         internal = macro.package_name in _INTERNAL_PACKAGES
-        return not (internal and (macro.name in _CALENDAR_MACROS or any(isinstance(value, date) for value in told)))
+        return not (internal and any(isinstance(value, date) for value in told))
     if type(function).__name__ == "Macro":
         return True
     if any(isinstance(value, date) for value in told):
@@ -383,6 +421,10 @@ def _asked(watch: Watch, name: str, call: Callable[..., Any]) -> Callable[..., A
         values = (*arguments, *named.values())
         if name in {"random", "shuffle"}:
             watch.note("draws at random")
+        elif (name == "join" and any(isinstance(value, str) and watch.names_scalar(value) for value in values)) or (
+            name == "trim" and len(values) > 1 and watch.names_scalar(values[0])
+        ):
+            watch.note(f"takes letters of what differs between tenants apart with the filter {name}")
         elif name not in _PRINTING_FILTERS and any(map(watch.names_scalar, values)):
             watch.note(f"works on what differs between tenants, or the time, with the filter {name}")
         elif name not in _PRINTING_FILTERS | _SHAPE_FILTERS and any(map(watch.names_tenant, values)):

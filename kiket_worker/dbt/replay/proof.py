@@ -5,22 +5,15 @@ where one is known.
 """
 
 import json
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kiket_worker.dbt.replay.compiled import Answer, Compiled, Node, Standard, Step, Trace
-from kiket_worker.dbt.replay.holes import INDEX, RELATION, SCHEMA, STAMP, as_json, deep_filled, deep_with_holes, hole
-from kiket_worker.dbt.replay.sql import (
-    Action,
-    NotReplayable,
-    asks_catalog,
-    asks_columns_of,
-    commands_of,
-    rows_of,
-    unnamed,
-    with_names_in_texts,
-)
+from kiket_worker.dbt.replay.compiled import Compiled, Node, Step, Trace
+from kiket_worker.dbt.replay.holes import INDEX, STAMP, as_json, deep_filled, deep_with_holes, hole
+from kiket_worker.dbt.replay.sql import Action, NotReplayable, commands_of
+from kiket_worker.dbt.replay.tracing import asks, standard_of, trace_of, tuples
 
 # The states of the probe's schema in which dbt is recorded, in this order; those that are built by a full refresh.
 STATES = ("fresh", "existing", "full")
@@ -30,10 +23,6 @@ _DONE = {"success", "pass", "warn", "fail"}
 # What differs from one invocation to the next whatever the tenant. Artifacts get values of their own.
 _VOLATILE = {"generated_at", "created_at", "invocation_id", "invocation_started_at", "run_started_at"}
 _CODE = {"compiled_code", "extra_ctes", "extra_ctes_injected", "compiled", "build_path", "compiled_path"}
-# What of a node's result is the same whenever its trace is, but for what is counted and timed.
-_OF_RESULT = ("status", "message", "failures", "adapter_response", "compiled", "relation_name")
-# What dbt does to a table or view once it is made.
-_AFTERWARDS = ("create index", "create unique index", "grant ", "comment on ")
 _KINDS = {"r": "table", "p": "table", "v": "view", "m": "materialized_view", "f": "external"}
 
 
@@ -74,6 +63,7 @@ def prove(first: Recording, second: Recording, *, key: str, versions: dict[str, 
         reasons += recording.document["inspections"] + recording.document["unknown"]
     states = {name: (first.state(name), second.state(name)) for name in STATES}
     reasons += _differences(states)
+    reasons += _hooks_with_results(first.document["states"][STATES[0]]["manifest"])
     if not reasons:
         try:
             return _compiled({name: of_first for name, (of_first, _) in states.items()}, key, versions)
@@ -94,8 +84,11 @@ def differences(compiled: Compiled, state: dict[str, Any], values: Mapping[str, 
     for result in ("invocation", "started_at", "started_at_iso"):
         shown[result] = hole(result)
     of_run = {"invocation": state["run_results"]["metadata"]["invocation_id"]}
+    if state["started_at"]:
+        of_run |= {"started_at": state["started_at"], "started_at_iso": state["started_at"].replace(" ", "T")}
     events = _by_node(deep_with_holes(state["events"], of_run))
     found = []
+    is_known = True
     for node in compiled.nodes:
         did = [
             _deed(event) for event in events.get(node.unique_id, []) if "sql" in event and not _is_frame(event["sql"])
@@ -106,27 +99,28 @@ def differences(compiled: Compiled, state: dict[str, Any], values: Mapping[str, 
             continue
         answered = [text for text, answer in did if answer is not None]
         if answered and any(_asks_alike(did, way) for way in ways):
+            is_known = False
             continue
         if [text for text, _ in did] not in said:
             found.append(f"{node.unique_id}: dbt's statements are others")
-    definitions = {name: deep_filled(text, shown) for name, text in compiled.definitions.items()}
-    found += [
-        f"{name}: dbt defines the relation otherwise"
-        for name, text in definitions.items()
-        if state["definitions"].get(name, text) != text
-    ]
+    if is_known:  # Else an answer that is not known may have made other relations of them.
+        definitions = {name: deep_filled(text, shown) for name, text in compiled.definitions.items()}
+        found += [
+            f"{name}: dbt defines the relation otherwise"
+            for name, text in definitions.items()
+            if state["definitions"].get(name, text) != text
+        ]
     return found
 
 
 def _deed(event: dict[str, Any]) -> tuple[str, Any]:
-    is_question = not event["main"] and (event["rows"] is not None or event["columns"] is not None)
-    return event["sql"], (_tuples(event["columns"]), _tuples(event["rows"])) if is_question else None
+    return event["sql"], (tuples(event["columns"]), tuples(event["rows"])) if asks(event) else None
 
 
 def _planned(step: Step, values: Mapping[str, str]) -> tuple[str, Any]:
     answer = step.answer
     return deep_filled(step.text, values), (
-        (answer.columns, deep_tuples(answer.rows, values)) if answer is not None else None
+        (answer.columns, deeptuples(answer.rows, values)) if answer is not None else None
     )
 
 
@@ -144,11 +138,18 @@ def _is_frame(text: str) -> bool:
     return all(command.action is Action.TRANSACTION for command in commands_of(text))
 
 
-def deep_tuples(rows: Any, values: Mapping[str, str]) -> Any:
+def deeptuples(rows: Any, values: Mapping[str, str]) -> Any:
     """Rows of an answer with their holes filled."""
     if rows is None:
         return None
     return tuple(tuple(None if value is None else deep_filled(value, values) for value in row) for row in rows)
+
+
+def _hooks_with_results(manifest: dict[str, Any]) -> Iterator[str]:
+    """Hooks that see how the nodes went, which is another thing for each tenant."""
+    for unique_id, node in manifest["nodes"].items():
+        if unique_id.startswith("operation.") and re.search(r"\bresults\b", node.get("raw_code") or ""):
+            yield f"{unique_id}: sees the results of the run"
 
 
 class _Unprovable(Exception):
@@ -238,7 +239,7 @@ def _compiled(states: dict[str, dict[str, Any]], key: str, versions: dict[str, s
             reasons += [f"{node}: dbt says nothing of its result" for node in sorted(unknown)]
         for node, result in results.items():
             try:
-                trace = _trace(events.get(node, []), result, known, full_refresh=name == FULL_REFRESH)
+                trace = trace_of(events.get(node, []), result, known, full_refresh=name == FULL_REFRESH)
             except NotReplayable as fault:
                 reasons.append(f"{node}: {fault}")
                 continue
@@ -270,46 +271,6 @@ def _compiled(states: dict[str, dict[str, Any]], key: str, versions: dict[str, s
     )
 
 
-def _trace(
-    events: list[dict[str, Any]], result: dict[str, Any], known: Collection[str], *, full_refresh: bool
-) -> Trace:
-    relations: dict[str, str | None] = {}
-    steps: list[Step] = []
-    touched: set[str] = set()
-    for event in events:
-        if "sql" not in event:
-            if event["schema"] != hole("schema"):
-                raise NotReplayable(f"asks for a relation of the schema {event['schema']}")
-            if event["relation"] not in touched:
-                relations.setdefault(event["relation"], event["kind"])
-            continue
-        is_question = not event["main"] and (event["rows"] is not None or event["columns"] is not None)
-        text = event["sql"]
-        if is_question and asks_catalog(text):
-            text = with_names_in_texts(text, known)
-        commands = tuple(command for command in commands_of(text) if command.action is not Action.TRANSACTION)
-        if not commands:
-            continue
-        # What dbt learns of a relation that the node itself has renamed or dropped follows from what it did.
-        touched |= {name for command in commands for name in (command.relation, command.name) if name}
-        answer = None
-        if is_question:
-            if len(commands) > 1:
-                raise NotReplayable("reads the answer to several statements at once")
-            answer = Answer(_tuples(event["columns"]), _tuples(event["rows"]))
-        columns_of = asks_columns_of(text) if answer and answer.rows is not None else None
-        steps.append(Step(event["sql"], commands, event["main"], unnamed(text), asks_catalog(text), answer, columns_of))
-    of_result = {name: result[name] for name in _OF_RESULT}
-    for command in (command for step in steps for command in step.commands):
-        if command.action is Action.ALTER and relations.get(command.relation or ""):
-            raise NotReplayable(f"alters or refreshes {command.relation} while it is being read")
-    return Trace(full_refresh, tuple(relations.items()), tuple(steps), result["compiled_code"], of_result)
-
-
-def _tuples(rows: Any) -> Any:
-    return None if rows is None else tuple(tuple(row) for row in rows)
-
-
 def _node(
     unique_id: str,
     manifest: dict[str, Any],
@@ -327,58 +288,12 @@ def _node(
         file=known.get("original_file_path") or "dbt_project.yml",
         relation=relation,
         traces=traces,
-        standard=_standard(relation, config, traces, definitions) if relation else None,
+        standard=standard_of(relation, config, traces, definitions) if relation else None,
         severity=str(config.get("severity", "error")).lower(),
         error_if=str(config.get("error_if", "!= 0")),
         warn_if=str(config.get("warn_if", "!= 0")),
         waits_for=waits_for,
     )
-
-
-def _standard(
-    relation: str, config: Mapping[str, Any], traces: Sequence[Trace], definitions: Mapping[str, str]
-) -> Standard | None:
-    """The relation as dbt's own materialisation makes it, if that is how it is made."""
-    kind = config.get("materialized")
-    has_hooks = config.get("pre-hook") or config.get("post-hook")
-    is_one_code = len({trace.compiled_code for trace in traces}) == 1
-    if kind not in {"view", "table"} or has_hooks or relation not in definitions or not is_one_code:
-        return None
-    if not all(_is_standard(trace, relation) for trace in traces):
-        return None
-    return Standard("view") if kind == "view" else _table(relation, traces[0])
-
-
-def _is_standard(trace: Trace, relation: str) -> bool:
-    """Whether a trace does nothing but make a relation under another name, index and rename it, grant and comment."""
-    commands = [(step, command) for step in trace.steps for command in step.commands if step.answer is None]
-    if len([command for _, command in commands if command.name == relation and command.relation]) != 1:
-        return False
-    return all(
-        step.is_main
-        or command.action in {Action.RENAME, Action.DROP}
-        or " ".join(_plain(command.text).lower().split()).startswith(_AFTERWARDS)
-        for step, command in commands
-    )
-
-
-def _table(relation: str, fresh: Trace) -> Standard | None:
-    """How a table's rows are replaced where they are; None where they cannot be."""
-    made = next(command.relation for step in fresh.steps for command in step.commands if command.name == relation)
-    main = [step for step in fresh.steps if step.is_main]
-    rows = rows_of(main[0].text, str(made), relation) if len(main) == 1 else None
-    code = fresh.compiled_code or ""
-    # A table that reads itself would find itself empty.
-    if rows is None or rows.count(hole(RELATION + relation)) != 1 or f'"{hole(SCHEMA)}"."{relation}"' in code:
-        return None
-    if len(main[0].commands) > 1:  # Its columns are declared.
-        return Standard("table", rows)
-    return Standard("table", rows, f"select * from (\n{code}\n) as kiket_shape limit 0")  # noqa: S608  # as dbt has it
-
-
-def _plain(text: str) -> str:
-    """A command without the comment that dbt puts before it."""
-    return text.partition("*/")[2] if text.lstrip().startswith("/*") else text
 
 
 def _waits_for(edges: Iterable[tuple[str, str]], executed: set[str]) -> dict[str, tuple[str, ...]]:

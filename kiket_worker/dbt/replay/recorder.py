@@ -27,14 +27,13 @@ from dbt.context import base as context_base
 from dbt.context import providers
 from dbt.task.runnable import GraphRunnableTask
 from dbt_common.events.contextvars import get_node_info
+from dbt_common.invocation import get_invocation_id
 from psycopg.rows import DictRow, dict_row
 
 from kiket_worker.dbt.replay import inspection
+from kiket_worker.dbt.replay.compiled import MOST_ROWS
 from kiket_worker.dbt.replay.holes import with_holes, words
 from kiket_worker.ledger.database import statement
-
-# An answer that dbt's Jinja reads and that is larger is no guard.
-_MOST_ROWS = 1000
 
 
 class _Recording:
@@ -85,11 +84,19 @@ def _record_statements(recording: _Recording) -> None:
             self.event["rows"] = [[words(value) for value in row] for row in rows]
             given = recording.given_answer(self.event["sql"])
             if given is not None:
-                rows = [_like(rows, row) for row in given]
+                rows = [self._read(row) for row in given]
                 self.event["rows"] = [[words(value) for value in row] for row in rows]
-            if len(rows) > _MOST_ROWS:
-                recording.unknown.append((_node(), f"reads more than {_MOST_ROWS} rows"))
+            if len(rows) > MOST_ROWS:
+                recording.unknown.append((_node(), f"reads more than {MOST_ROWS} rows"))
             return rows
+
+        def _read(self, written: tuple[Any, ...]) -> tuple[Any, ...]:
+            """Values as Postgres writes them, read as psycopg2 reads those of this answer."""
+            casts = psycopg2.extensions.string_types
+            return tuple(
+                casts.get(column[1], psycopg2.STRING)(value, self)
+                for column, value in zip(self.description or (), written, strict=True)
+            )
 
         def fetchall(self) -> Any:
             return self._told(super().fetchall())
@@ -115,17 +122,6 @@ def _record_statements(recording: _Recording) -> None:
 
     connect = psycopg2.connect
     psycopg2.connect = lambda **named: connect(connection_factory=Connection, **named)
-
-
-def _like(rows: list[tuple[Any, ...]], given: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Values given as text, in the types of the database's own answer where it has one."""
-    if not rows:
-        return given
-    kinds = [type(value) for value in rows[0]]
-    return tuple(
-        value if value is None or kind is type(None) else (value == "True" if kind is bool else kind(value))
-        for value, kind in zip(given, kinds, strict=True)
-    )
 
 
 def _record_relations(recording: _Recording) -> None:
@@ -174,8 +170,22 @@ def _record_graph(recording: _Recording) -> None:
     GraphRunnableTask.execute_with_hooks = execute_with_hooks  # type: ignore[method-assign]
 
 
+def _watch_the_run(watch: inspection.Watch, seconds: int) -> None:
+    """Let the watch know each run by its identifier and its time, which is shifted."""
+    delta = timedelta(seconds=seconds)
+    begin = dbt.tracking.User.__init__
+
+    def begin_shifted(self: Any, *arguments: Any, **named: Any) -> None:
+        begin(self, *arguments, **named)
+        self.run_started_at += delta
+        for text in (str(self.run_started_at), self.run_started_at.isoformat(), get_invocation_id()):
+            watch.add_text(text)
+
+    dbt.tracking.User.__init__ = begin_shifted  # type: ignore[method-assign]
+
+
 def _shift_clocks(seconds: int) -> None:
-    """Every clock that Jinja can see."""
+    """Every other clock that Jinja can see."""
     delta = timedelta(seconds=seconds)
 
     class ShiftedDatetime(datetime):
@@ -204,13 +214,6 @@ def _shift_clocks(seconds: int) -> None:
         return modules
 
     context_base.get_context_modules = get_context_modules
-    begin = dbt.tracking.User.__init__
-
-    def begin_shifted(self: Any, *arguments: Any, **named: Any) -> None:
-        begin(self, *arguments, **named)
-        self.run_started_at += delta
-
-    dbt.tracking.User.__init__ = begin_shifted  # type: ignore[method-assign]
 
 
 def main() -> None:
@@ -228,6 +231,7 @@ def main() -> None:
     _record_relations(recording)
     _record_main_statements(recording)
     _record_graph(recording)
+    _watch_the_run(watch, request["clock_shift_seconds"])
     if request["clock_shift_seconds"]:
         _shift_clocks(request["clock_shift_seconds"])
     target = Path(request["target_path"])

@@ -69,6 +69,8 @@ class Relations:
     kinds: dict[str, str]
     _called: dict[str, str]
     _dropped: list[str] = field(default_factory=list)
+    # Whether it is known that nothing in the schema names relations when it is called.
+    is_followed: bool = False
 
     @classmethod
     def of_rows(cls, rows: Iterable[Mapping[str, Any]]) -> Self:
@@ -78,12 +80,17 @@ class Relations:
 
     def copy(self) -> "Relations":
         """To come back to when a node fails."""
-        return Relations(self.live, dict(self.kinds), dict(self._called), list(self._dropped))
+        return Relations(self.live, dict(self.kinds), dict(self._called), list(self._dropped), self.is_followed)
 
     @property
     def waiting(self) -> set[str]:
         """The names that mean something else than in truth, until the swap."""
         return {name for name, called in self._called.items() if name != called} | set(self._dropped)
+
+    @property
+    def dropped(self) -> tuple[str, ...]:
+        """What is dropped in mind only."""
+        return tuple(self._dropped)
 
     def names(self) -> "Names":
         """What fills the holes of relations."""
@@ -135,7 +142,9 @@ class Relations:
         one = self.live.get(name)
         if one is None or self._called.get(name) != name or one.definition != definition:
             return False
-        return one.kind == "view" or (one.kind == "table" and standard.rows is not None and one.is_moderate)
+        if one.kind != standard.kind:
+            return False
+        return standard.kind == "view" or (standard.rows is not None and one.is_moderate)
 
     def swap(self, schema: str) -> list[sql.Composed]:
         """The statements that make true what is so in mind, in an order in which no reader is met half-way."""

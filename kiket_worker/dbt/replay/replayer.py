@@ -5,6 +5,7 @@ otherwise nothing of the replay stays, and dbt itself runs (`Deoptimised`).
 """
 
 import random
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,11 +18,11 @@ from psycopg import sql
 from psycopg.rows import TupleRow, dict_row, tuple_row
 
 from kiket_worker.dbt.engine import Cancellation
-from kiket_worker.dbt.replay.compiled import Answer, Compiled, Node, Standard, Step, Trace
+from kiket_worker.dbt.replay.compiled import MOST_ROWS, Answer, Compiled, Node, Standard, Step, Trace
 from kiket_worker.dbt.replay.holes import STAMP, filled, words
 from kiket_worker.dbt.replay.relations import Names, Relations
-from kiket_worker.dbt.replay.sql import Action
-from kiket_worker.errors import DatabaseInterrupted, KiketError, LeaseLost
+from kiket_worker.dbt.replay.sql import Action, Command
+from kiket_worker.errors import DatabaseInterrupted, KiketError, LeaseLost, QuotaExceeded
 from kiket_worker.ledger.database import statement
 
 # How long the swap waits for a reader before it steps back and lets others pass. Far below deadlock_timeout, after
@@ -32,6 +33,12 @@ _STEP_BACK_SECONDS = (0.005, 0.05)
 _CONNECT_TIMEOUT_SECONDS = 10
 _SWAP = f"savepoint kiket_swap; set local lock_timeout = '{_LOCK_MILLISECONDS}ms'"
 _SAVEPOINT = "savepoint kiket_node"
+_LOOK_SECONDS = 1.0
+_ROOM = (
+    b"select coalesce(sum(pg_catalog.pg_total_relation_size(oid)), 0)::bigint from pg_catalog.pg_class"
+    b" where relnamespace = %s::regnamespace and relkind in ('r', 'm')"
+)
+_INDEX_OF = statement("index_of", __package__)
 _COLUMNS = statement("columns", __package__)
 
 
@@ -46,11 +53,13 @@ class Deoptimised(Exception):
 
 @dataclass(frozen=True)
 class Question:
-    """What a node asked the database when it got an answer that was never recorded."""
+    """The answers that a node got to what it asked, the last of which was never recorded.
+
+    By the queries, with holes; values as Postgres writes them.
+    """
 
     node: str
-    query: str
-    rows: tuple[tuple[str | None, ...], ...]
+    answers: dict[str, list[list[str | None]]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,10 @@ class Replayer:
         full_refresh: bool,
         target: str,
         cancellation: Cancellation,
+        most_bytes: int | None = None,
     ) -> None:
+        self._most_bytes = most_bytes
+        self._looked_at = time.monotonic()
         self._connection = connection
         self._cancellation = cancellation
         self._target = target
@@ -98,6 +110,7 @@ class Replayer:
         self._values = dict(values)
         self._schema = values["schema"]
         self._full_refresh = full_refresh
+        self._following: Trace | None = None
         self._definitions = {name: filled(text, values) for name, text in compiled.definitions.items()}
 
     def run(self, *, partial: bool = False) -> list[NodeRun]:
@@ -116,6 +129,7 @@ class Replayer:
                     _check(cancellation)
                     run, relations = self._node(node, relations, failed)
                     runs.append(run)
+                    self._check_room()
                     if run.is_failed:
                         failed.add(node.unique_id)
                         if node.resource_type == "operation":
@@ -124,15 +138,31 @@ class Replayer:
                     self._execute("rollback")
                 else:
                     self._publish(relations, cancellation)
-            except psycopg.OperationalError as fault:
+            except psycopg.Error as fault:
                 if cancellation.reason:
                     raise cancellation.reason from None
-                raise DatabaseInterrupted(f"Postgres ended the session of {self._schema}: {_text(fault)}") from fault
+                if isinstance(fault, psycopg.OperationalError) or self._connection.closed:
+                    raise DatabaseInterrupted(
+                        f"Postgres ended the session of {self._schema}: {_text(fault)}"
+                    ) from fault
+                raise Deoptimised("unexpected_answer", _text(fault)) from fault
             finally:
                 if not self._connection.closed:
                     with suppress(psycopg.Error):
                         self._connection.rollback()
         return runs
+
+    def _check_room(self) -> None:
+        """Raise `QuotaExceeded` where the schema takes more room than it may; nobody else sees it before the commit."""
+        if self._most_bytes is None or time.monotonic() - self._looked_at < _LOOK_SECONDS:
+            return
+        self._looked_at = time.monotonic()
+        row = self._cursor.execute(_ROOM, [f'"{self._schema}"']).fetchone()
+        if row and row[0] > self._most_bytes:
+            raise QuotaExceeded(
+                f"the relations of {self._schema} take {row[0] / 2**20:.0f} MiB while they are built, and may take"
+                f" {self._most_bytes / 2**20:.0f}: make its models smaller, or raise KIKET_TENANT_QUOTA_MEGABYTES"
+            )
 
     def _look(self) -> Relations:
         with self._connection.cursor(row_factory=dict_row) as cursor:
@@ -143,11 +173,14 @@ class Replayer:
         if any(above in failed for above in node.waits_for):
             return NodeRun(node, "skipped", started_at, started_at), relations
         changed = relations.copy()
+        self._following = None
         try:
             try:
                 run = self._attempt(node, changed, started_at, in_batches=True)
             except psycopg.DatabaseError as fault:
                 self._raise_unless_its_own(fault)
+                if isinstance(fault, psycopg.errors.QueryCanceled):
+                    raise  # It has taken long enough.
                 # Once more, statement by statement: Postgres counts lines from the beginning of what it was sent.
                 self._execute("rollback to kiket_node")
                 changed = relations.copy()
@@ -161,7 +194,7 @@ class Replayer:
     def _errored(self, node: Node, fault: psycopg.DatabaseError, started_at: datetime) -> NodeRun:
         message = f"Database Error in {node.resource_type} {node.name} ({node.file})\n  {_text(fault)}"
         message += f"\n  compiled code at {self._target}/run/{node.unique_id.split('.')[1]}/{node.file}"
-        code = node.traces[-1].compiled_code
+        code = self._following.compiled_code if self._following else None
         names = Names({})
         names.update(self._values)
         names[STAMP] = ""
@@ -185,7 +218,7 @@ class Replayer:
         names = relations.names()
         names.update(self._values)
         names[STAMP] = datetime.now(UTC).strftime("%H%M%S%f")
-        execution = _Execution(self._cursor, self._schema, names, relations, in_batches=in_batches)
+        execution = _Execution(self._cursor, self._schema, names, relations, self._cancellation, in_batches=in_batches)
         execution.send(_SAVEPOINT)
         trace = self._standing(node, relations, execution) or self._changing(node, relations, execution)
         execution.end()
@@ -206,19 +239,24 @@ class Replayer:
         standard, name = node.standard, node.relation
         if standard is None or name is None or not relations.keeps(name, standard, self._definitions[name]):
             return None
-        trace = next((trace for trace in node.traces if trace.full_refresh == self._full_refresh), None)
         # What is left of a dbt that was interrupted, dbt takes away.
-        if trace is None or not _holds(trace, relations, execution.names, but_for=name):
+        traces = [
+            trace
+            for trace in node.traces
+            if trace.full_refresh == self._full_refresh and _holds(trace, relations, execution.names, but_for=name)
+        ]
+        if not traces:
             return None
-        for step in trace.steps:
-            if step.answer:
-                execution.ask(node, step)
+        trace = execution.answered(node, traces)
+        if trace.compiled_code != node.traces[0].compiled_code:  # Another one's rows would be put there.
+            return None
+        self._following = trace
+        if not execution.has_columns(standard, relations.live[name].columns):
+            return None
         if standard.rows is None:
             execution.response = _response("CREATE VIEW", -1)
-        elif execution.has_columns(standard, relations.live[name].columns):
-            execution.replace_rows(standard, name)
         else:
-            return None
+            execution.replace_rows(standard, name)
         return trace
 
     def _changing(self, node: Node, relations: Relations, execution: "_Execution") -> Trace:
@@ -237,7 +275,8 @@ class Replayer:
         if not traces:
             found = {name: relations.kinds.get(name) for trace in node.traces for name, _ in trace.relations}
             raise Deoptimised("relation_state", f"{node.unique_id}: dbt was never recorded where there is {found}")
-        trace = execution.follow(node, traces)
+        self._following = traces[0]
+        trace = self._following = execution.follow(node, traces)
         if node.relation and (kind := self._compiled.kinds.get(node.relation)):
             relations.made(node.relation, kind)
         return trace
@@ -262,25 +301,40 @@ class Replayer:
         self._cursor.execute(text.encode())
 
 
+def _question(trace: Trace, position: int) -> Step | None:
+    """What a trace asks at a position among its questions."""
+    questions = [step for step in trace.steps if step.answer]
+    return questions[position] if position < len(questions) else None
+
+
 class _Execution:
     """The statements of one node on their way. Those that nothing is read from are sent together, in one message."""
 
     def __init__(
-        self, cursor: psycopg.Cursor[TupleRow], schema: str, names: Names, relations: Relations, *, in_batches: bool
+        self,
+        cursor: psycopg.Cursor[TupleRow],
+        schema: str,
+        names: Names,
+        relations: Relations,
+        cancellation: Cancellation,
+        *,
+        in_batches: bool,
     ) -> None:
         self.names = names
         self.response: dict[str, Any] | None = None
+        self._answers: dict[str, list[list[str | None]]] = {}
         self.row: TupleRow | None = None
         self._cursor = cursor
         self._schema = schema
         self._relations = relations
+        self._cancellation = cancellation
         self._in_batches = in_batches
         self._waiting: list[tuple[str, bool]] = []
 
     def send(self, text: str, *, is_main: bool = False) -> None:
-        """Send one command, now or with the next."""
+        """Send one command, now or with the next; a main one ends its message, which a time limit counts for."""
         self._waiting.append((text, is_main))
-        if not self._in_batches:
+        if is_main or not self._in_batches:
             self.flush()
 
     def end(self) -> None:
@@ -293,6 +347,7 @@ class _Execution:
         """Send what waits, and read what it says. Raises what psycopg raises of the first that fails."""
         if not self._waiting:
             return
+        _check(self._cancellation)
         waiting, self._waiting = self._waiting, []
         # On a line of its own, because a command may end in a comment.
         self._cursor.execute("\n;\n".join(text for text, _ in waiting).encode())
@@ -305,11 +360,13 @@ class _Execution:
         if self._cursor.nextset():
             raise Deoptimised("unexpected_answer", "Postgres counts more commands than were sent")
 
-    def ask(self, node: Node, step: Step) -> None:
-        """Ask again what dbt asked. Raises `Deoptimised` where it would be told something else."""
-        answer = self._answer(step)
-        if not self._is(answer, step):
-            raise self._unknown(node, step, answer)
+    def answered(self, node: Node, traces: list[Trace]) -> Trace:
+        """Ask what dbt asked, and give the trace whose answers are given. Raises `Deoptimised` where none is."""
+        position = 0
+        while len(questions := [step for step in traces[0].steps if step.answer]) > position:
+            traces = self._asked(node, questions[position], [(trace, _question(trace, position)) for trace in traces])
+            position += 1
+        return traces[0]
 
     def follow(self, node: Node, traces: list[Trace]) -> Trace:
         """Take the steps of the one trace whose answers are given. Raises `Deoptimised` where none is."""
@@ -319,14 +376,20 @@ class _Execution:
             if step.answer is None:
                 self._take(node, step)
             else:
-                answer = self._answer(step)
-                same = [trace for trace in traces if trace.steps[position].text == step.text]
-                known = [trace for trace in same if self._is(answer, trace.steps[position])]
-                if not known:
-                    raise self._unknown(node, step, answer)
-                traces = known
+                at = position
+                others = [(trace, trace.steps[at] if at < len(trace.steps) else None) for trace in traces]
+                traces = self._asked(node, step, others)
             position += 1
         return traces[0]
+
+    def _asked(self, node: Node, step: Step, traces: list[tuple[Trace, Step | None]]) -> list[Trace]:
+        """Those traces that have this question here, and this answer to it."""
+        answer = self._answer(step)
+        known = [trace for trace, same in traces if same and same.text == step.text and self._is(answer, same)]
+        if not known:
+            question = None if answer.rows is None else Question(node.unique_id, dict(self._answers))
+            raise Deoptimised("answer", f"{node.unique_id}: its Jinja is told something that is not known", question)
+        return known
 
     def has_columns(self, standard: Standard, columns: tuple[str, ...]) -> bool:
         """Whether a table would have these columns if it were made anew."""
@@ -357,49 +420,93 @@ class _Execution:
             raise Deoptimised("names_of_relations", f"{node.unique_id} asks what relations there are, and some wait")
         self._refuse_waiting_names(step)
         for position, command in enumerate(step.commands):
-            text = filled(command.text, self.names)
             relation = None if command.relation is None else filled(command.relation, self.names)
-            if command.action is Action.RENAME:
-                assert relation is not None
-                assert command.name is not None
-                new = filled(command.name, self.names)
-                kind = "view" if "view" in text.partition(f'"{relation}"')[0].lower().split() else "table"
-                if not self._relations.rename(relation, new, kind):
-                    continue
-            elif command.action is Action.DROP:
-                assert relation is not None
-                if not self._relations.drop(relation):
-                    continue
-            elif command.action is Action.CREATE:
-                assert relation is not None
-                self._relations.make_room(relation)
-                text = filled(command.text, self.names)
-            elif command.action is Action.EMPTY and relation and self._relations.is_live(relation):
-                name = sql.Identifier(self._schema, self._relations.called(relation))
-                text = sql.SQL("delete from {}").format(name).as_string(self._cursor)
-            elif command.action is Action.ALTER and relation and self._relations.is_live(relation):
-                raise Deoptimised("alters_live_relation", f"{node.unique_id} alters {relation}, which is being read")
-            self.send(text, is_main=step.is_main and position == len(step.commands) - 1)
+            name = None if command.name is None else filled(command.name, self.names)
+            if (text := self._done_in_truth(node, command, relation, name)) is not None:
+                self.send(text, is_main=step.is_main and position == len(step.commands) - 1)
+
+    def _done_in_truth(self, node: Node, command: Command, relation: str | None, name: str | None) -> str | None:
+        """What to send for a command; None where it is done in mind only."""
+        relations = self._relations
+        if command.action is Action.CREATE and relation:
+            relations.make_room(relation)
+        text = filled(command.text, self.names)
+        if command.action is Action.RENAME and relation and name:
+            kind = "view" if "view" in text.partition(f'"{relation}"')[0].lower().split() else "table"
+            return text if relations.rename(relation, name, kind) else None
+        if command.action is Action.DROP and relation:
+            return text if relations.drop(relation) else None
+        if command.action is Action.EMPTY and relation and relations.is_live(relation):
+            target = sql.Identifier(self._schema, relations.called(relation))
+            return sql.SQL("delete from {}").format(target).as_string(self._cursor)
+        if command.action is Action.ALTER and relation and relations.is_live(relation):
+            raise Deoptimised("alters_live_relation", f"{node.unique_id} alters {relation}, which is being read")
+        if command.action is Action.INDEX and name and relations.dropped and self._is_of_dropped(name):
+            raise Deoptimised("names_of_relations", f"the index {name} is one of a relation that waits to be dropped")
+        return text
+
+    def _is_of_dropped(self, index: str) -> bool:
+        """Whether an index of this name belongs to what is dropped in mind, and would be gone by now."""
+        self.flush()
+        parameters = {"schema": f'"{self._schema}"', "index": index, "dropped": list(self._relations.dropped)}
+        return self._cursor.execute(_INDEX_OF, parameters).fetchone() is not None
 
     def _refuse_waiting_names(self, step: Step) -> None:
-        if step.unnamed and (found := [name for name in self._relations.waiting if name in step.unnamed]):
-            raise Deoptimised("names_of_relations", f"{found[0]} waits to be swapped, and is named in a text")
+        waiting = self._relations.waiting
+        if not waiting or all(command.action in {Action.RENAME, Action.DROP} for command in step.commands):
+            return
+        found = [name for name in waiting if name in step.identifiers or (step.unnamed and name in step.unnamed)]
+        if found:
+            raise Deoptimised(
+                "names_of_relations", f"{found[0]} waits to be swapped, and is named otherwise than by ref"
+            )
+        if not self._relations.is_followed:
+            # A function names relations when it is called.
+            self.flush()
+            query = "select from pg_catalog.pg_proc where pronamespace = %s::regnamespace limit 1"
+            if self._cursor.execute(query, [f'"{self._schema}"']).fetchone() is not None:
+                raise Deoptimised("names_of_relations", "the schema has functions, and a relation waits to be swapped")
+            self._relations.is_followed = True
 
     def _answer(self, step: Step) -> Answer:
         self._refuse_waiting_names(step)
         self.flush()
         assert step.answer is not None
         if step.columns_of is not None:
-            found = self._cursor.execute(_COLUMNS, {"relation": filled(step.columns_of, self.names)})
+            found = self._cursor.execute(_COLUMNS, {"relation": filled(step.columns_of, self.names)}).fetchall()
+            self._answers[step.text] = [[words(value) for value in row] for row in found]
             return Answer(step.answer.columns, tuple(tuple(map(words, row)) for row in found))
-        self._cursor.execute(filled(step.commands[0].text, self.names).encode())
-        result = self._cursor.pgresult
-        assert result is not None
-        columns = tuple(((result.fname(i) or b"").decode(), result.ftype(i)) for i in range(result.nfields))
-        rows = None
-        if step.answer.rows is not None:
-            rows = tuple(tuple(map(words, row)) for row in self._cursor.fetchall())
-        return Answer(columns, rows)
+        query = filled(step.commands[0].text, self.names).encode()
+        if step.answer.rows is None:
+            self._cursor.execute(query)
+            return Answer(self._columns(), None)
+        rows = self._rows(step, query)
+        return Answer(self._columns(), rows)
+
+    def _rows(self, step: Step, query: bytes) -> tuple[tuple[str | None, ...], ...]:
+        """The rows of an answer, one by one: a tenant's may be too many to hold."""
+        rows: list[tuple[str | None, ...]] = []
+        as_written = self._answers[step.text] = []
+        try:
+            for row in self._cursor.stream(query):
+                if len(rows) >= MOST_ROWS:
+                    raise Deoptimised("answer", f"a query of its Jinja gives more than {MOST_ROWS} rows")
+                result = self._cursor.pgresult
+                assert result is not None
+                values = (result.get_value(0, position) for position in range(result.nfields))
+                as_written.append([None if value is None else value.decode() for value in values])
+                rows.append(tuple(map(words, row)))
+        except psycopg.DataError as fault:
+            if fault.diag.sqlstate is None:  # Not Postgres' word: a value that Python has no room for.
+                raise Deoptimised("answer", f"an answer cannot be read: {_text(fault)}") from fault
+            raise
+        # psycopg tells no columns of a stream without rows.
+        if not rows and self._cursor.execute(query).rowcount:
+            raise Deoptimised("answer", "a query of its Jinja has two answers in one transaction")
+        return tuple(rows)
+
+    def _columns(self) -> tuple[tuple[str, int], ...]:
+        return tuple((column.name, column.type_code) for column in self._cursor.description or ())
 
     def _is(self, answer: Answer, step: Step) -> bool:
         expected = step.answer
@@ -410,12 +517,6 @@ class _Execution:
             return True
         return answer.rows == tuple(
             tuple(None if value is None else filled(value, self.names) for value in row) for row in expected.rows
-        )
-
-    def _unknown(self, node: Node, step: Step, answer: Answer) -> Deoptimised:
-        question = Question(node.unique_id, step.text, answer.rows) if answer.rows is not None else None
-        return Deoptimised(
-            "answer", f"{node.unique_id}: a query of its Jinja has an answer that is not known", question
         )
 
 
@@ -441,9 +542,13 @@ def connect(
 def _stoppable(connection: psycopg.Connection[Any], cancellation: Cancellation) -> Iterator[None]:
     """Have a cancellation end the statement that runs at the moment, until the block ends."""
 
-    def stop() -> None:
+    def cancel() -> None:
         with suppress(psycopg.Error):
             connection.cancel_safe(timeout=_CONNECT_TIMEOUT_SECONDS)
+
+    def stop() -> None:
+        # Whoever cancels does not wait for Postgres to hear of it.
+        threading.Thread(target=cancel, daemon=True, name="cancel").start()
 
     cancellation.while_running(stop, lambda _: None)
     try:

@@ -9,17 +9,17 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 
-from kiket_worker.dbt.replay.holes import RELATION, SCHEMA, hole
+from kiket_worker.dbt.replay.holes import INDEX, RELATION, SCHEMA, hole
 
 _TOKEN = re.compile(
     r"""
     (?P<space>\s+)
-    | (?P<comment>--[^\n]*)
+    | (?P<comment>--[^\r\n]*)
     | (?P<block>/\*)
-    | (?P<text>[eE]'(?:[^'\\]|\\.|'')*' | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*')
+    | (?P<text>[eE]'(?:[^'\\]|\\.|'')*'(?:\s*\n\s*'(?:[^'\\]|\\.|'')*')* | (?:[bBxXnN]|[uU]&)?'(?:[^']|'')*')
     | (?P<quoted>(?:[uU]&)?"(?:[^"]|"")*")
     | (?P<dollar>\$\$.*?\$\$ | \$(?P<tag>[^\W\d]\w*)\$.*?\$(?P=tag)\$)
-    | (?P<word>[^\W\d][\w$]*)
+    | (?P<word>(?:[^\W\d]|\x01[^\x02]*\x02)(?:[\w$]|\x01[^\x02]*\x02)*)
     | (?P<end>;)
     | (?P<other>.)
     """,
@@ -27,6 +27,8 @@ _TOKEN = re.compile(
 )
 _SILENT = {"space", "comment"}
 _SCHEMA = hole(SCHEMA)
+# What a text may have made the name of a schema of.
+_NAMES = (_SCHEMA, hole("slug"), hole("reader"))
 
 # What a statement may begin with: nothing that changes the session, or must be outside of a transaction.
 _DML = {"select", "with", "values", "insert", "update", "delete", "merge"}
@@ -64,6 +66,9 @@ class Action(StrEnum):
 
     WORK = "work"  # Writes rows, or reads.
     CREATE = "create"
+    INDEX = "index"  # Makes an index of a name that somebody has chosen.
+    TEMPORARY = "temporary"  # Makes a relation of this session.
+    OWN = "own"  # Alters or drops a relation of this session.
     RENAME = "rename"
     DROP = "drop"
     EMPTY = "empty"  # Takes all rows away, and a lock that readers of the relation wait for.
@@ -127,13 +132,40 @@ def asks_columns_of(text: str) -> str | None:
     return f'"{_SCHEMA}"."{found["name"]}"' if found["schema"] else f'"{found["name"]}"'
 
 
+def identifiers_of(text: str) -> frozenset[str]:
+    """The words of a statement that Postgres may take for the name of a relation without its schema.
+
+    Not those that the statement itself gives to a part of it, by `name as (…)` or `… as name`.
+    """
+    loud = [token for token in _unnamed(_with_relations(list(_tokens(text)))) if token.kind not in _SILENT]
+    names = [token.text.lower() if token.kind == "word" else token.text.strip('"') for token in loud]
+    given = {names[at] for at in range(1, len(names)) if names[at - 1] == "as"}
+    given |= {names[at] for at in range(len(names) - 1) if names[at + 1] == "as"}
+    return frozenset(
+        name for name, token in zip(names, loud, strict=True) if token.kind in {"word", "quoted"} and name not in given
+    )
+
+
+def selects_all(text: str) -> bool:
+    """Whether a query has a star that may stand for columns: any but that of `count(*)`."""
+    loud = [token.text for token in _tokens(text) if token.kind not in _SILENT]
+    return any(word == "*" and loud[at - 1 : at] != ["("] for at, word in enumerate(loud))
+
+
+def writes(text: str) -> bool:
+    """Whether a statement that is asked may write as well."""
+    words = {token.text.lower() for token in _tokens(text) if token.kind == "word"}
+    return bool(words & {"insert", "update", "delete", "merge", "create", "drop", "alter", "truncate", "nextval"})
+
+
 def unnamed(text: str) -> str:
     """What a statement says beside its comments and the relations that it names as dbt does.
 
-    Empty where nothing of that can be a relation's name: it has not the tenant's schema in it, nor asks the catalog.
+    Empty where nothing of that can be a relation's name: it has not the tenant's schema or slug in it, nor asks the
+    catalog.
     """
     rest = list(_unnamed(_with_relations(list(_tokens(text)))))
-    if asks_catalog(text) or any(_SCHEMA in token.text for token in rest):
+    if asks_catalog(text) or any(name in token.text for token in rest for name in _NAMES):
         return " ".join(token.text for token in rest if token.kind not in _SILENT)
     return ""
 
@@ -232,7 +264,7 @@ def _command(tokens: list[Token]) -> Command:
     if found := _SESSION_FUNCTIONS.search(loud):
         raise NotReplayable(f"calls {found[1]}, which acts beyond its transaction")
     if first in _DML | _HARMLESS:
-        if first == "select" and _makes_table(tokens):
+        if first in {"select", "with"} and _makes_table(tokens):
             raise NotReplayable("makes a table by `select into`")
         return Command(Action.WORK, text)
     if first in _TRANSACTION:
@@ -249,14 +281,40 @@ def _definition(tokens: list[Token], text: str, words: list[str]) -> Command | N
     relations = _relations(tokens)
     first, second = [*words, ""][:2]
     if first == "create" and second in _CREATED:
-        created = _created(tokens)
-        return Command(Action.CREATE, text, created) if created else Command(Action.WORK, text)
+        return _creation(tokens, text, words)
     if first == "alter" and second in _ALTERED:
         return _altered(text, words, relations)
     action = {"drop": Action.DROP, "truncate": Action.EMPTY, "refresh": Action.ALTER}.get(first)
     if action is None or (first == "drop" and second not in _ALTERED) or len(relations) > 1:
         return None
-    return Command(action, text, relations[0]) if relations else Command(Action.WORK, text)
+    if not relations:
+        return Command(Action.OWN, text, _own_name(words))
+    return Command(Action.ALTER if "restart" in words else action, text, relations[0])
+
+
+def _creation(tokens: list[Token], text: str, words: list[str]) -> Command | None:
+    """A command that makes a relation or an index by a name that can be followed; None where it cannot."""
+    at = next((at for at, word in enumerate(words) if word in {"table", "view", "index"}), None)
+    if at is None or set(words[1:at]) - _CREATED - {"replace"}:
+        return None
+    name = next((word for word in words[at + 1 :] if word not in {"if", "not", "exists"}), "")
+    if words[at] == "index":
+        if not _relations(tokens):
+            return None
+        if name == f'"{hole(INDEX)}"':
+            return Command(Action.WORK, text)
+        return Command(Action.INDEX, text, name=name.strip('"'))
+    if {"temporary", "temp"} & set(words[:at]):
+        return Command(Action.TEMPORARY, text, name.strip('"'))
+    created = _created(tokens)
+    action = Action.ALTER if "replace" in words[:at] else Action.CREATE
+    return Command(action, text, created) if created else None
+
+
+def _own_name(words: list[str]) -> str:
+    """The name of the relation of this session that a command alters or drops."""
+    ignored = {"table", "view", "materialized", "if", "exists", "only"}
+    return next((word.strip('"') for word in words[1:] if word not in ignored), "")
 
 
 def _created(tokens: list[Token]) -> str | None:
@@ -272,7 +330,7 @@ def _created(tokens: list[Token]) -> str | None:
 
 def _altered(text: str, words: list[str], relations: list[str]) -> Command:
     if not relations:
-        return Command(Action.WORK, text)  # A temporary one, of this session.
+        return Command(Action.OWN, text, _own_name(words))
     if words[-3:-1] == ["rename", "to"]:
         return Command(Action.RENAME, text, relations[0], words[-1].strip('"'))
     return Command(Action.ALTER, text, relations[0])

@@ -3,6 +3,8 @@
 select schema_name
 from kiket_analytics.tenants as tenant
 where schema_name like 'analytics\_org\_probe\_%'
+    -- Whoever was an organisation once has a lease row, which is never deleted.
+    and not exists (select from kiket_analytics.leases as lease where lease.schema_name = tenant.schema_name)
     and not exists (
         select from public.organizations as organization
         where 'analytics_org_' || replace(organization.slug, '-', '_') = tenant.schema_name

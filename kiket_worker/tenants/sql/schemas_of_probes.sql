@@ -3,6 +3,8 @@
 select nspname as schema_name
 from pg_catalog.pg_namespace
 where nspname like 'analytics\_org\_probe\_%'
+    -- Whoever was an organisation once has a lease row, which is never deleted.
+    and not exists (select from kiket_analytics.leases as lease where lease.schema_name = nspname)
     and not exists (
         select from public.organizations as organization
         where 'analytics_org_' || replace(organization.slug, '-', '_') = nspname

@@ -1,5 +1,7 @@
 {% macro generate_schema_name(custom_schema_name=none, node=none) %}{{ target.schema }}{% endmacro %}
 
+{% macro audit_log() %}{{ api.Relation.create(target.database, target.schema, 'audit_log') }}{% endmacro %}
+
 {% macro mine(column) %}{{ column }} = {{ var('organization_id') }}{% endmacro %}
 
 {% macro statuses() %}

@@ -1,0 +1,1 @@
+select {{ modules.itertools.product([var('organization_slug')]) | list | length }} as a

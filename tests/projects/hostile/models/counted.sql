@@ -1,0 +1,1 @@
+select {{ [var('organization_slug')].count('acme') }} as a

@@ -1,0 +1,1 @@
+select '{{ 'abc'[: var('organization_id')] }}' as a

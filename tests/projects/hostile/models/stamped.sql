@@ -1,0 +1,1 @@
+select '{{ dbt.py_current_timestring() }}' as a
