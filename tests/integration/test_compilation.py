@@ -127,7 +127,7 @@ def test_a_check_against_dbt_confirms_what_is_replayed(made: Twins, side: Side, 
     candidate = made.add("checked")
     assert another.run(candidate).deoptimised is None
     another.compiled.settle()
-    assert [event["organization"] for event in events(log, "engine.checked")] == ["checked"]
+    assert [event["organization"] for event in events(log, "engine.checked")] == ["checked"], log.getvalue()
     assert another.run(candidate).deoptimised is None
     another.compiled.settle()
     assert side.installation.rows("select from pg_namespace where nspname like '%%probe%%'") == []

@@ -12,7 +12,7 @@ from typing import Any
 
 from kiket_worker.dbt.replay.compiled import Compiled, Node, Step, Trace
 from kiket_worker.dbt.replay.holes import INDEX, STAMP, as_json, deep_filled, deep_with_holes, hole
-from kiket_worker.dbt.replay.sql import Action, NotReplayable, commands_of
+from kiket_worker.dbt.replay.sql import NotReplayable, is_frame
 from kiket_worker.dbt.replay.tracing import asks, standard_of, trace_of, tuples
 
 # The states of the probe's schema in which dbt is recorded, in this order; those that are built by a full refresh.
@@ -91,7 +91,7 @@ def differences(compiled: Compiled, state: dict[str, Any], values: Mapping[str, 
     is_known = True
     for node in compiled.nodes:
         did = [
-            _deed(event) for event in events.get(node.unique_id, []) if "sql" in event and not _is_frame(event["sql"])
+            _deed(event) for event in events.get(node.unique_id, []) if "sql" in event and not is_frame(event["sql"])
         ]
         ways = [[_planned(step, shown) for step in trace.steps] for trace in node.traces if not trace.full_refresh]
         said = [[text for text, _ in way] for way in ways]
@@ -132,10 +132,6 @@ def _asks_alike(did: list[tuple[str, Any]], way: list[tuple[str, Any]]) -> bool:
         if one[1] != other[1]:
             return True
     return False
-
-
-def _is_frame(text: str) -> bool:
-    return all(command.action is Action.TRANSACTION for command in commands_of(text))
 
 
 def deeptuples(rows: Any, values: Mapping[str, str]) -> Any:

@@ -106,6 +106,12 @@ def commands_of(text: str) -> tuple[Command, ...]:
     return tuple(_command(tokens) for tokens in _split(_with_relations(list(_tokens(text)))))
 
 
+def is_frame(text: str) -> bool:
+    """Whether a statement only begins or ends a transaction, or is none."""
+    words = _words(list(_tokens(text)))
+    return not words or words[0] in _TRANSACTION
+
+
 def asks_catalog(text: str) -> bool:
     """Whether a statement asks the database what there is, or turns a text into a name."""
     return any(_CATALOG.search(token.text) for token in _tokens(text) if token.kind in {"word", "quoted"})
