@@ -14,7 +14,7 @@ MODELS = {
 
 
 def test_a_refresh_with_dbt_leaves_schema_artifacts_and_usage(installation: Any, sample_database: Any) -> None:
-    result = installation.run("refresh", "north_star", "--docs", "--wait", "--json")
+    result = installation.run("refresh", "north_star", "--docs", "--wait", "--json", KIKET_DBT_ENGINE="executable")
     assert result.code == 0, result.err
     run = result.document
     assert set(run) >= {

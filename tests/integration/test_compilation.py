@@ -103,11 +103,10 @@ def test_an_answer_that_is_not_known_is_learned_once_and_then_replayed(
 
     second = made.add("asks-too")
     give(made, second.organization_id, ("done", "todo", "blocked"))
-    replayed, by_dbt = made.run(second)
-    assert replayed.deoptimised is None or another.run(second).deoptimised is None
-    assert by_dbt.failure is None
-    another.run(second)
-    made.assert_equal(second)
+    outcome = another.run(second)
+    assert (outcome.engine, outcome.deoptimised, outcome.failure) == ("replay", None, None)
+    asked = side.installation.rows("select n, names from analytics_org_asks_too.asked")
+    assert asked == [{"n": 3, "names": "blocked-done-todo"}]
 
 
 def test_answers_are_learned_up_to_a_bound(made: Twins, side: Side, monkeypatch: Any) -> None:

@@ -9,8 +9,8 @@ from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.tenants.provisioning import Candidate
 from tests.support.twins import PROJECTS, Twins, differences, normalised, read, twins
 
-# A word of the SQL, a part of other names, one with hyphens, and one that is a number.
-SLUGS = ("issues", "org-1", "7")
+# A word of the SQL that is a part of other names too, and one with a hyphen that begins with a number.
+SLUGS = ("issues", "7-a")
 
 
 @pytest.fixture(scope="module")

@@ -86,7 +86,7 @@ def test_a_random_project_is_the_same_by_replay_and_by_dbt(
         with twins(sample_databases, project(folder / "project", models), folder / "sides") as made:
             candidate = made.add(slug)
             made.replayed.compile(candidate)
-            for state in ("fresh", "again", "full"):
+            for state in ("fresh", "again", "full")[: 3 if EXAMPLES > 1 else 2]:
                 give(made, candidate.organization_id, 3)
                 replayed, by_dbt = made.run(candidate, full_refresh=state == "full")
                 assert (replayed.failure is None) == (by_dbt.failure is None), (state, replayed.failure, by_dbt.failure)
