@@ -78,6 +78,8 @@ class ExecutableEngine:
         cancellation: Cancellation,
     ) -> Outcome:
         """See `Engine.run`."""
+        if isinstance(tenant, Tenant) and tenant.session is not None:
+            tenant.session.close()  # dbt has sessions of its own, and nobody waits in this one meanwhile.
         target, log = options.workdir / "target", options.workdir / "dbt.log"
         models: tuple[ModelResult, ...] = ()
         failure: KiketError | None = None

@@ -285,7 +285,11 @@ class CompiledBundles:
                 pool.submit(self._record, probe, of_probe, bundle, tenant, options, answers, cancellation)
                 for probe, of_probe in zip(probes, folders, strict=True)
             ]
-            first, second = [recording.result() for recording in waiting]
+            try:
+                first, second = [recording.result() for recording in waiting]
+            except BaseException:  # An interrupt too: neither is waited for any longer.
+                cancellation.cancel(WorkerStopped("the compilation was ended"))
+                raise
             return prove(first, second, key=key, versions=versions())
 
     def _record(

@@ -36,12 +36,30 @@ FIGURES = {
         "refresh_wall_ratio": "ratio",
         "refresh_cpu_ratio": "ratio",
     },
+    "replay": {
+        "build_cpu_ratio": "ratio",
+        "build_wall_ratio": "ratio",
+        "pipeline_cpu_ratio": "ratio",
+        "pipeline_wall_ratio": "ratio",
+        "dbt_cpu_ratio": "ratio",
+        "dbt_wall_ratio": "ratio",
+        "reader_errors": "errors",
+        "reader_stall_ms": "ms",
+        "reader_stall_beside_slow_reader_ms": "ms",
+        "memory_mb_per_refresh": "MB",
+        "many_tenants_ratio": "ratio",
+    },
 }
 WITH_TARGET = {
     "queue": {"manual_start_seconds_p99_backlog", "two_workers_speedup", "recovery_after_sigkill_seconds"},
     "isolation": {
         *("provisioning_ratio", "gate_aggregate_ratio", "gate_incremental_ratio", "gate_join_ratio", "connect_ratio"),
         *("refresh_wall_ratio", "refresh_cpu_ratio"),
+    },
+    "replay": {
+        *("build_cpu_ratio", "build_wall_ratio", "pipeline_cpu_ratio", "pipeline_wall_ratio", "dbt_cpu_ratio"),
+        *("reader_errors", "reader_stall_ms", "reader_stall_beside_slow_reader_ms", "memory_mb_per_refresh"),
+        "many_tenants_ratio",
     },
 }
 

@@ -51,7 +51,9 @@ def arguments_of(process: psutil.Process) -> list[str]:
 def test_the_demo_is_consistent_also_after_it_was_interrupted(
     installation: Any, folder: Path, until: Callable[..., Any]
 ) -> None:
-    demo = installation.start("demo", "--json", "--directory", folder, DATABASE_URL="postgresql://not/used")
+    demo = installation.start(
+        "demo", "--json", "--directory", folder, DATABASE_URL="postgresql://not/used", KIKET_DBT_ENGINE="executable"
+    )
     until(
         lambda: (
             demo.poll() is not None

@@ -1,9 +1,12 @@
 """Replay and dbt itself, each in an installation of its own: nobody can tell afterwards which was which."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from dbt.artifacts.schemas.manifest import WritableManifest
+from dbt.artifacts.schemas.run import RunResultsArtifact
 
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.tenants.provisioning import Candidate
@@ -11,6 +14,7 @@ from tests.support.twins import PROJECTS, Twins, differences, normalised, read, 
 
 # A word of the SQL that is a part of other names too, and one with a hyphen that begins with a number.
 SLUGS = ("issues", "7-a")
+KINDS: dict[str, Any] = {"run_results.json": RunResultsArtifact, "manifest.json": WritableManifest}
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +29,20 @@ def everything(
         compiled = made.replayed.compile(candidates[0])
         assert compiled.reasons == ()
         yield made, candidates
+
+
+def told(outcome: Any) -> list[tuple[str, str, str, str | None]]:
+    """What dbt's log tells, in an order that no thread mixes: event, code, level, and the node that it is about."""
+    events = [json.loads(line) for line in outcome.files["dbt.log"].read_text().splitlines()]
+    return sorted(
+        (
+            event["info"]["name"],
+            event["info"]["code"],
+            event["info"]["level"],
+            (event["data"].get("node_info") or {}).get("unique_id", ""),
+        )
+        for event in events
+    )
 
 
 def give_issues(made: Twins, candidate: Candidate, count: int) -> None:
@@ -70,7 +88,9 @@ def test_every_kind_of_node_in_every_state(everything: tuple[Twins, list[Candida
                     normalised(read(outcome, name), side, outcome)
                     for side, outcome in zip(made.sides, (replayed, by_dbt), strict=True)
                 ]
+                KINDS[name].from_dict(read(replayed, name))  # dbt's own reader of its schema takes it.
                 found = "\n".join(differences(*documents))
                 assert not found, f"{where} {name}\n{found}"
+            assert told(replayed) == told(by_dbt), where
             if candidate is candidates[0]:
                 give_issues(made, candidate, 2)

@@ -87,8 +87,6 @@ class ReplayEngine:
             compiled = self._compiled(bundle, tenant, options)
             outcome = self._replay(compiled, bundle, tenant, options, cancellation)
         except Deoptimised as fault:
-            if tenant.session is not None:  # Nobody waits in it while dbt builds.
-                tenant.session.close()
             if fault.question is not None:
                 self.library.learn(bundle, tenant, options, fault.question)
             outcome = self.executable.run(bundle, tenant, options, on_model, cancellation)
