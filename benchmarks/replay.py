@@ -59,6 +59,7 @@ class Sizes:
     reader_issues: int = 45_000
     reader_refreshes: int = 30
     concurrent: int = 8
+    hold_seconds: float = 2.0
 
 
 FULL = Sizes()
@@ -72,8 +73,8 @@ SHORT = Sizes(
     reader_issues=500,
     reader_refreshes=3,
     concurrent=2,
+    hold_seconds=0.2,
 )
-_HOLD_SECONDS = 2.0
 _OTHER_SCHEMAS = """
 do $$
 begin
@@ -194,8 +195,8 @@ class Installation:
         """Three readers that ask every millisecond while a large tenant is refreshed and its tables are swapped."""
         number = sizes.tenants + 1
         self._refresh(number)
-        alone = self._watched(number, sizes.reader_refreshes, hold=False)
-        beside = self._watched(number, max(2, sizes.reader_refreshes // 10), hold=True)
+        alone = self._watched(number, sizes.reader_refreshes, hold_seconds=0)
+        beside = self._watched(number, max(2, sizes.reader_refreshes // 10), hold_seconds=sizes.hold_seconds)
         how = (
             f"{sizes.reader_issues} issues; each refresh finds an index that is not dbt's, so that a table is swapped;"
             " three readers that ask for some rows every millisecond: of that table, of one whose rows are replaced,"
@@ -215,7 +216,7 @@ class Installation:
                 "reader_stall_beside_slow_reader_ms",
                 max(0.001, beside.worst_ms - beside.control_ms),
                 "ms",
-                f"the same beside a reader whose transaction stays for {_HOLD_SECONDS:g} s each time",
+                f"the same beside a reader whose transaction stays for {sizes.hold_seconds:g} s each time",
                 Target("<=", 60),
             ),
         ]
@@ -319,7 +320,7 @@ class Installation:
         with psycopg.connect(host=info["host"], dbname=info["dbname"], user=user, password=password) as connection:
             yield connection
 
-    def _watched(self, number: int, refreshes: int, *, hold: bool) -> "Watched":
+    def _watched(self, number: int, refreshes: int, *, hold_seconds: float) -> "Watched":
         schema, info = schema_name(f"bench-{number}"), psycopg.conninfo.conninfo_to_dict(self.superuser_url)
         reader = reader_name(f"bench-{number}")
         password = TenantKeys(tenant_keys(self.secrets.tenant_keys)).password(reader, 1)
@@ -342,8 +343,8 @@ class Installation:
                 superuser.execute(
                     sql.SQL("create index on {} (project_name)").format(sql.Identifier(schema, "dim_projects"))
                 )
-                if hold:
-                    self._refresh_beside(number, session, schema)
+                if hold_seconds:
+                    self._refresh_beside(number, session, schema, hold_seconds)
                 else:
                     self._refresh(number)
         stop.set()
@@ -354,12 +355,12 @@ class Installation:
             max(found[query][0] for query in queries), found[control][0], sum(errors for _, errors in found.values())
         )
 
-    def _refresh_beside(self, number: int, session: dict[str, Any], schema: str) -> None:
+    def _refresh_beside(self, number: int, session: dict[str, Any], schema: str, hold_seconds: float) -> None:
         with psycopg.connect(**session) as slow:
             slow.execute(_some_rows(schema, "dim_projects").encode())
             thread = threading.Thread(target=self._refresh, args=(number,))
             thread.start()
-            time.sleep(_HOLD_SECONDS)
+            time.sleep(hold_seconds)
         thread.join()
 
 

@@ -207,32 +207,51 @@ class Documents:
         counts = self._counts()
         errors, warnings = counts["error"], counts["warn"]
         event["data"] |= {"num_errors": errors, "num_warnings": warnings}
-        if errors or warnings:
-            counted = [f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((errors, "error"), (warnings, "warning"))]
+        counted = [f"{n} {what}{'' if n == 1 else 's'}" for n, what in ((errors, "error"), (warnings, "warning"))]
+        if errors:
             event["info"]["msg"] = f"Completed with {counted[0]}, 0 partial successes, and {counted[1]}:"
+        elif warnings:
+            event["info"]["msg"] = f"Completed with {counted[1]}:"
+        else:
+            event["info"]["msg"] = "Completed successfully"
         return event
 
     def _failures(self, like: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        """What dbt says in the end of each node that failed."""
-        for run in self._runs:
-            if run.status not in {"error", "fail"}:
-                continue
-            about = {"node_name": run.node.name, "path": run.node.file, "resource_type": run.node.resource_type}
-            info = like["info"] | {"level": "error"}
-            yield {
-                "info": info
-                | {
-                    "name": "RunResultFailure",
-                    "code": "Z022",
-                    "msg": f"Failure in {run.node.resource_type} {run.node.name} ({run.node.file})",
-                },
-                "data": about,
-            }
-            message = str(run.message)
-            yield {
-                "info": info | {"name": "RunResultError", "code": "Z024", "msg": f"  {message}"},
-                "data": {"msg": message},
-            }
+        """What dbt says in the end of the nodes that failed, then of those that warned (`print_run_result_error`)."""
+        infos = {
+            info["unique_id"]: info
+            for event in self._compiled.log
+            if isinstance(info := event["data"].get("node_info"), dict)
+        }
+        for statuses in ({"error", "fail"}, {"warn"}):
+            for run in self._runs:
+                if run.status in statuses:
+                    known = deep_filled(infos.get(run.node.unique_id, {}), self._values)
+                    yield from self._failure(run, like, known)
+
+    def _failure(self, run: NodeRun, like: dict[str, Any], known: dict[str, Any]) -> Iterator[dict[str, Any]]:
+        node, is_warning = run.node, run.status == "warn"
+        about = known | {"node_started_at": "", "node_finished_at": "", "node_status": "None"}
+        level = "warn" if is_warning else "error"
+
+        def told(name: str, code: str, words: str, level: str, **data: Any) -> dict[str, Any]:
+            return {"info": like["info"] | {"name": name, "code": code, "level": level, "msg": words}, "data": data}
+
+        yield told("Formatting", "Z017", "", "info", msg="")
+        named = {"node_name": node.name, "path": node.file, "resource_type": node.resource_type, "node_info": about}
+        where = f"in {node.resource_type} {node.name} ({node.file})"
+        message = str(run.message)
+        if is_warning:
+            yield told("RunResultWarning", "Z021", f"Warning {where}", level, **named)
+            yield told("RunResultWarningMessage", "Z046", message, level, msg=message, node_info=about)
+        else:
+            yield told("RunResultFailure", "Z022", f"Failure {where}", level, **named)
+            yield told("RunResultError", "Z024", f"  {message}", level, msg=message, node_info=about)
+        if run.compiled_code is not None:
+            inside = f"{node.file}/{node.name}.sql" if node.file.endswith((".yml", ".yaml")) else node.file
+            path = f"{self._values['workdir']}/target/compiled/{node.unique_id.split('.')[1]}/{inside}"
+            yield told("Formatting", "Z017", "", "info", msg="")
+            yield told("SQLCompiledPath", "Z026", f"  compiled code at {path}", "info", path=path, node_info=about)
 
 
 def _line(words: str, status: str) -> str:

@@ -61,6 +61,8 @@ def prove(first: Recording, second: Recording, *, key: str, versions: dict[str, 
     reasons: list[str] = []
     for recording in (first, second):
         reasons += recording.document["inspections"] + recording.document["unknown"]
+    if reasons:
+        return Compiled(key, versions, tuple(dict.fromkeys(reasons)))
     states = {name: (first.state(name), second.state(name)) for name in STATES}
     reasons += _differences(states)
     reasons += _hooks_with_results(first.document["states"][STATES[0]]["manifest"])
@@ -263,7 +265,8 @@ def _compiled(states: dict[str, dict[str, Any]], key: str, versions: dict[str, s
         kinds={relation: _KINDS[definition[0]] for relation, definition in existing["definitions"].items()},
         manifests={name: _manifest(states[name]["manifest"], traces.keys()) for name in ("existing", FULL_REFRESH)},
         run_results={name: states[name]["run_results"] | {"results": []} for name in ("existing", FULL_REFRESH)},
-        log=tuple(existing["log"]),
+        # Of the first run of its process, which tells what dbt tells only once.
+        log=tuple(states["fresh"]["log"]),
     )
 
 
