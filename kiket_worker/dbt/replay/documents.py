@@ -70,8 +70,7 @@ class Documents:
 
     def run_results(self) -> dict[str, Any]:
         """The run results."""
-        template = self._compiled.run_results[self._state]
-        document: dict[str, Any] = deep_filled(template, self._values)
+        document: dict[str, Any] = json.loads(filled(self._compiled.texts["run_results"][self._state], self._values))
         document["metadata"]["generated_at"] = _time(self._ended_at)
         document["metadata"]["invocation_started_at"] = _time(self._started_at)
         document["args"]["vars"] = dict(self._variables)
@@ -105,8 +104,8 @@ class Documents:
     def log_events(self) -> Iterator[dict[str, Any]]:
         """The lines of the log, as JSON."""
         runs = {run.node.unique_id: run for run in self._runs}
-        for template in self._compiled.log:
-            event: dict[str, Any] = deep_filled(template, self._values)
+        for template in self._compiled.texts["log"]:
+            event: dict[str, Any] = json.loads(filled(template, self._values))
             info, data = event["info"], event["data"]
             info["pid"] = os.getpid()
             run = runs.get((data.get("node_info") or {}).get("unique_id", ""))

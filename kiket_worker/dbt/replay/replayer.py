@@ -25,13 +25,13 @@ from kiket_worker.dbt.replay.sql import Action, Command
 from kiket_worker.errors import DatabaseInterrupted, KiketError, LeaseLost, QuotaExceeded
 from kiket_worker.ledger.database import statement
 
-# How long the swap waits for a reader before it steps back and lets others pass. Far below deadlock_timeout, after
-# which Postgres would look for somebody to cancel.
-_LOCK_MILLISECONDS = 50
+# How long the swap waits for a reader before it steps back and lets others pass, at first and when it has stepped back
+# often. Far below deadlock_timeout, after which Postgres would look for somebody to cancel.
+_LOCK_MILLISECONDS = 10
+_MOST_LOCK_MILLISECONDS = 40
 _STEP_BACK_SECONDS = (0.005, 0.05)
 
 _CONNECT_TIMEOUT_SECONDS = 10
-_SWAP = f"savepoint kiket_swap; set local lock_timeout = '{_LOCK_MILLISECONDS}ms'"
 _SAVEPOINT = "savepoint kiket_node"
 _LOOK_SECONDS = 1.0
 _ROOM = (
@@ -284,13 +284,15 @@ class Replayer:
     def _publish(self, relations: Relations, cancellation: Cancellation) -> None:
         """Make the swap, if there is one, and commit. Steps back as often as a reader is in the way."""
         swap = sql.SQL("; ").join(relations.swap(self._schema)).as_string(self._connection)
+        patience = _LOCK_MILLISECONDS
         while True:
             _check(cancellation)
             try:
                 # In one message with its end, so that nobody waits for a way to the worker and back.
-                self._execute(f"{_SWAP}; {swap}; commit")
+                self._execute(f"savepoint kiket_swap; set local lock_timeout = '{patience}ms'; {swap}; commit")
             except psycopg.errors.LockNotAvailable:
                 self._execute("rollback to kiket_swap")
+                patience = min(patience + 1, _MOST_LOCK_MILLISECONDS)
                 time.sleep(random.uniform(*_STEP_BACK_SECONDS))  # noqa: S311  # no secret
             except psycopg.errors.DependentObjectsStillExist as fault:
                 raise Deoptimised("dependent_objects", _text(fault)) from fault
