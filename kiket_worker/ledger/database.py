@@ -1,5 +1,6 @@
 """The way to the ledger's database: a pool, transactions, and statements kept in `sql/`."""
 
+import select
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
@@ -66,7 +67,7 @@ class Database:
             timeout=_CONNECT_TIMEOUT_SECONDS,
             # The pool waits twice as long after each try in vain; begun anew, it finds a server that is back at once.
             reconnect_timeout=_CONNECT_TIMEOUT_SECONDS,
-            check=ConnectionPool.check_connection,
+            check=_check_what_was_heard,
             open=True,
         )
 
@@ -138,6 +139,17 @@ def _limit_idleness(connection: Connection, *, seconds: float) -> None:
         "select set_config('idle_in_transaction_session_timeout', %s, false)", [str(max(1, round(1000 * seconds)))]
     )
     connection.commit()
+
+
+def _check_what_was_heard(connection: Connection) -> None:
+    """Ask a server whether it is there, if it said something to the idle session, or hung up.
+
+    To ask for each transaction would cost a refresh a dozen ways there and back; `_SILENCE` ends what only went silent.
+    """
+    heard = select.poll()
+    heard.register(connection.fileno(), select.POLLIN)
+    if heard.poll(0):
+        ConnectionPool.check_connection(connection)
 
 
 def _check(url: str) -> None:
