@@ -195,7 +195,6 @@ class Installation:
         """Three readers that ask every millisecond while a large tenant is refreshed and its tables are swapped."""
         number = sizes.tenants + 1
         self._refresh(number)
-        self._begin_log_segments_empty()
         alone = self._watched(number, sizes.reader_refreshes, hold_seconds=0)
         beside = self._watched(number, max(2, sizes.reader_refreshes // 10), hold_seconds=sizes.hold_seconds)
         how = (
@@ -221,15 +220,6 @@ class Installation:
                 Target("<=", 60),
             ),
         ]
-
-    def _begin_log_segments_empty(self) -> None:
-        """A server that has run for a while takes old segments of its write-ahead log for new ones.
-
-        This new one has none yet, and would fill one with zeros for 48 ms, at every 16th MB, in somebody's commit.
-        """
-        with psycopg.connect(self.superuser_url, autocommit=True) as superuser:
-            superuser.execute("alter system set wal_init_zero = off")
-            superuser.execute("select pg_reload_conf()")
 
     def memory(self, sizes: Sizes) -> Figure:
         """How much more memory a worker has while it refreshes, for each refresh."""
@@ -410,6 +400,7 @@ def _installation(
     superuser_url = environment.load_platform(admin_url, name, specs, now=datetime.now(UTC))
     secrets = secrets_of(folder)
     own_url = environment.set_up_roles(superuser_url, secrets)
+    _age(superuser_url)
     with psycopg.connect(superuser_url) as superuser:
         pretend_shared_models(superuser)
         superuser.execute("alter table analytics_shared.dim_dates owner to analytics_shared")
@@ -441,3 +432,19 @@ def _installation(
             raise BenchmarkFailed(f"the core project cannot be replayed: {compiled and compiled.reasons}")
         made.compiled = compiled
         yield made
+
+
+def _age(superuser_url: str) -> None:
+    """Make the server one that has run for a while.
+
+    A new one makes a schema for the temporary tables of each of its slots for sessions, when one is first used for any,
+    and all sessions plan their statements anew. And it fills new segments of its write-ahead log with zeros, for 48 ms
+    at every 16th MB, in somebody's commit; later it takes old segments for new ones.
+    """
+    with psycopg.connect(superuser_url, autocommit=True) as superuser:
+        superuser.execute("alter system set wal_init_zero = off")
+        superuser.execute("select pg_reload_conf()")
+        (slots,) = superuser.execute("select current_setting('max_connections')::integer").fetchone() or (0,)
+    for _ in range(slots):
+        with psycopg.connect(superuser_url, autocommit=True) as session:
+            session.execute("create temporary table first (id integer)")

@@ -104,9 +104,14 @@ class Database:
             yield connection
 
     def rows(self, query: bytes, parameters: dict[str, Any] | None = None) -> list[DictRow]:
-        """Run one statement in a transaction of its own and give its rows."""
+        """Run one statement, which is a transaction of its own, and give its rows. Raises as `transaction` does."""
         with self.transaction() as connection:
-            return connection.execute(query, parameters).fetchall()
+            connection.autocommit = True  # To begin and commit would be two more ways there and back.
+            try:
+                return connection.execute(query, parameters).fetchall()
+            finally:
+                if not connection.closed:
+                    connection.autocommit = False
 
 
 @contextmanager
