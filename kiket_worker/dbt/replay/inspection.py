@@ -14,7 +14,7 @@ from collections.abc import Callable, ItemsView, Iterable, KeysView, ValuesView
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from functools import wraps
+from functools import cache, wraps
 from itertools import islice
 from types import GeneratorType
 from typing import Any, cast
@@ -288,6 +288,17 @@ class _Watching:
 
     kiket_watch: Watch
     kiket_file: str
+    kiket_trees: dict[str, nodes.Template]
+
+    def parse(self, source: str, name: str | None = None, filename: str | None = None) -> nodes.Template:
+        """Once for all states: dbt reads the same macros in each, and only looks through the trees that it gets here.
+
+        Jinja itself, which changes a tree as it compiles it, has one of its own.
+        """
+        tree = self.kiket_trees.get(source)
+        if tree is None:
+            tree = self.kiket_trees[source] = super().parse(source, name, filename)  # type: ignore[misc]
+        return tree
 
     def compared(self, operands: tuple[Any, ...]) -> Any:
         result: Any = True
@@ -396,10 +407,7 @@ def _name_of(function: Any) -> str:
 
 
 def _watched(environment: jinja2.Environment, watch: Watch, file: str) -> jinja2.Environment:
-    kind = type(environment)
-    environment.__class__ = type(
-        f"Watched{kind.__name__}", (_Watching, kind), {"code_generator_class": _watched_code(kind)}
-    )
+    environment.__class__ = _watching(cast(Any, type(environment)))
     environment.kiket_watch = watch  # type: ignore[attr-defined]  # of the mixed-in class
     environment.kiket_file = file  # type: ignore[attr-defined]
     environment.intercepted_binops = frozenset(["+", "-", "*", "/", "//", "**", "%"])  # type: ignore[attr-defined]
@@ -411,10 +419,14 @@ def _watched(environment: jinja2.Environment, watch: Watch, file: str) -> jinja2
     return environment
 
 
-def _watched_code(kind: type[jinja2.Environment]) -> type[CodeGenerator]:
-    return type("WatchedCode", (_WatchedCode, kind.code_generator_class), {})
+# dbt makes an environment for each text that it renders, thousands of them.
+@cache
+def _watching(kind: type[Any]) -> type[jinja2.Environment]:
+    code = type("WatchedCode", (_WatchedCode, kind.code_generator_class), {})
+    return type(f"Watched{kind.__name__}", (_Watching, kind), {"code_generator_class": code, "kiket_trees": {}})
 
 
+@cache
 def _asked(watch: Watch, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(call)
     def asked(*arguments: Any, **named: Any) -> Any:
@@ -436,6 +448,7 @@ def _asked(watch: Watch, name: str, call: Callable[..., Any]) -> Callable[..., A
     return asked
 
 
+@cache
 def _tested(watch: Watch, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
     @wraps(call)
     def tested(*arguments: Any, **named: Any) -> Any:
