@@ -2,49 +2,70 @@
 
 import signal
 import sys
+from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib import import_module
 from types import FrameType
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command, get_group
 
 from kiket_worker import __version__
-from kiket_worker.cli import (
-    dead_letters,
-    demo,
-    dev,
-    doctor,
-    engine,
-    migrate,
-    refresh,
-    runs,
-    settings,
-    tenants,
-    ticker,
-    usage,
-    worker,
-)
 from kiket_worker.errors import KiketError
 
+# In the order of the help. Each is a module of this package, with a function of the same name or a group, `app`.
+_COMMANDS = (
+    *("demo", "ticker", "worker", "migrate", "doctor", "refresh", "runs", "settings", "usage", "tenants"),
+    *("dead-letters", "engine", "dev"),
+)
+
+
+@cache
+def _loaded(name: str) -> Any:
+    module_name = name.replace("-", "_")
+    module = import_module(f"kiket_worker.cli.{module_name}")
+    holder = typer.Typer(add_completion=False)
+    if group := getattr(module, "app", None):
+        holder.add_typer(group, name=name)
+        return get_group(holder).commands[name]
+    holder.command(name)(getattr(module, module_name))
+    return get_command(holder)
+
+
+class _Commands(Mapping[str, Any]):
+    """Commands by their names, loaded when asked for: none waits for the libraries of the others."""
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in _COMMANDS:
+            raise KeyError(name)
+        return _loaded(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_COMMANDS)
+
+    def __len__(self) -> int:
+        return len(_COMMANDS)
+
+
+class _Group(TyperGroup):
+    def __init__(self, **given: Any) -> None:
+        super().__init__(**given)
+        self.commands = _Commands()  # type: ignore[assignment]  # only read
+
+    def list_commands(self, _: Any) -> list[str]:
+        return list(_COMMANDS)
+
+
 app = typer.Typer(
+    cls=_Group,
     name="kiket-worker",
     help="Keeps each organisation's analytics schema fresh.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command("demo")(demo.demo)
-app.command("ticker")(ticker.ticker)
-app.command("worker")(worker.worker)
-app.command("migrate")(migrate.migrate)
-app.command("doctor")(doctor.doctor)
-app.command("refresh")(refresh.refresh)
-app.add_typer(runs.app, name="runs")
-app.add_typer(settings.app, name="settings")
-app.command("usage")(usage.usage)
-app.add_typer(tenants.app, name="tenants")
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(engine.app, name="engine")
-app.add_typer(dev.app, name="dev")
 
 
 def _print_version(wanted: bool) -> None:
