@@ -19,6 +19,8 @@ import pytest
 from psycopg import sql
 from psycopg.conninfo import conninfo_to_dict
 
+from tests.support import warm_dbt
+
 PROJECT = Path(__file__).parents[2] / "analytics" / "dbt"
 
 ACME = {"organization_id": 1, "organization_slug": "acme"}
@@ -114,7 +116,7 @@ class Dbt:
     folder: Path
 
     def __call__(self, *arguments: str, variables: dict[str, Any] | None = None) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).parent / "dbt"), *arguments]
+        command = [str(warm_dbt.executable()), *arguments]
         if variables is not None:
             command += ["--vars", json.dumps(variables)]
         return self.start(command)

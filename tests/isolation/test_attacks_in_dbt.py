@@ -35,6 +35,7 @@ from tests.isolation.attacks import (
 )
 from tests.isolation.every_attack import ATTACKS, of_way
 from tests.isolation.siege import ATTACKER, Siege
+from tests.support import warm_dbt
 from tests.support.tenants import settings_of
 
 _LEAVE_THE_SCHEMAS_ALONE = """
@@ -132,7 +133,7 @@ def _run(
 ) -> Outcome:
     workdir.mkdir()
     connection = DbtConnection.from_settings(settings_of(siege.ledger_url))
-    engine = ExecutableEngine(Path("dbt"), connection, time_limit_seconds=120)
+    engine = ExecutableEngine(warm_dbt.executable(), connection, time_limit_seconds=120)
     options = Options(workdir, f"kiket-run-{workdir.name}", selection=(selection,), exclusion=(exclusion,))
     return engine.run(bundle, tenant, options, lambda _: None, Cancellation())
 

@@ -23,6 +23,7 @@ from kiket_worker.refresh.compilation import CompiledBundles
 from kiket_worker.refresh.services import open_isolation
 from kiket_worker.tenants.provisioning import Candidate
 from kiket_worker.tenants.schema import reader_name, schema_name
+from tests.support import warm_dbt
 from tests.support.installations import Installation
 from tests.support.tenants import KEYS, settings_of
 
@@ -50,7 +51,9 @@ class Side:
         self.compiled = CompiledBundles(
             self.installation.ledger, self.store, isolation, self.connection, worker="here", command=self.command
         )
-        self.executable = ExecutableEngine(Path("dbt"), self.connection, time_limit_seconds=120, command=self.command)
+        self.executable = ExecutableEngine(
+            warm_dbt.executable(), self.connection, time_limit_seconds=120, command=self.command
+        )
         self.replay = ReplayEngine(
             self.executable, self.connection, self.compiled, time_limit_seconds=120, partial=self.partial
         )
