@@ -57,8 +57,18 @@ def executable() -> Path:
     return client
 
 
+# Of a child: its client, and the code that it ends with.
+_ended: list[tuple[socket.socket, int]] = []
+
+
+def _tell() -> None:
+    for client, code in _ended:
+        client.sendall(code.to_bytes(4, "big"))
+
+
 def main() -> None:
     """Serve until the parent ends."""
+    atexit.register(_tell)  # The first one, so it runs last: when the client has ended, the child is killed.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     _warm()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The kernel buries the children.
@@ -102,8 +112,7 @@ def _become(client: socket.socket) -> None:
     time.tzset()
     os.chdir(folder)
     threading.Thread(target=_die_with, args=(client,), daemon=True).start()
-    ended = [1]
-    atexit.register(lambda: client.sendall(ended[0].to_bytes(4, "big")))
+    code = 1
     try:
         if arguments[:1] == ["-m"]:
             sys.argv = arguments[1:]
@@ -111,10 +120,12 @@ def _become(client: socket.socket) -> None:
         else:
             sys.argv = ["dbt", *arguments]
             importlib.import_module("dbt.cli.main").cli()
-        ended[0] = 0
+        code = 0
     except SystemExit as end:
-        ended[0] = end.code if isinstance(end.code, int) else int(end.code is not None)
-        raise
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        sys.excepthook(*sys.exc_info())
+    _ended.append((client, code))
     sys.exit()
 
 
