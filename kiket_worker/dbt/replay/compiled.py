@@ -4,11 +4,10 @@ import gzip
 import hashlib
 import json
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from kiket_worker.dbt.replay.holes import as_json
 from kiket_worker.dbt.replay.sql import Action, Command
 from kiket_worker.errors import CompiledBundleDamaged
 
@@ -93,7 +92,8 @@ class Compiled:
     """A bundle that can be replayed, or, where there are `reasons`, why it cannot.
 
     `nodes` are in dbt's order. `definitions` are those of the relations that dbt leaves (relations.sql), by their
-    names, and `kinds` are dbt's words for what they are. `learned` counts the answers that were recorded afterwards.
+    names, and `kinds` are dbt's words for what they are. Manifests, run results and each line of the log are JSON with
+    holes. `learned` counts the answers that were recorded afterwards.
     """
 
     key: str
@@ -103,15 +103,9 @@ class Compiled:
     definitions: dict[str, str] = field(default_factory=dict)
     kinds: dict[str, str] = field(default_factory=dict)
     manifests: dict[str, str] = field(default_factory=dict)
-    run_results: dict[str, Any] = field(default_factory=dict)
-    log: tuple[dict[str, Any], ...] = ()
+    run_results: dict[str, str] = field(default_factory=dict)
+    log: tuple[str, ...] = ()
     learned: int = 0
-
-    @cached_property
-    def texts(self) -> dict[str, Any]:
-        """Log and run results as JSON with holes, which are filled faster than the documents themselves."""
-        results = {state: as_json(document) for state, document in self.run_results.items()}
-        return {"log": [as_json(event) for event in self.log], "run_results": results}
 
     @property
     def is_replayable(self) -> bool:

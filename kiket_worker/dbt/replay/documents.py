@@ -70,7 +70,7 @@ class Documents:
 
     def run_results(self) -> dict[str, Any]:
         """The run results."""
-        document: dict[str, Any] = json.loads(filled(self._compiled.texts["run_results"][self._state], self._values))
+        document: dict[str, Any] = json.loads(filled(self._compiled.run_results[self._state], self._values))
         document["metadata"]["generated_at"] = _time(self._ended_at)
         document["metadata"]["invocation_started_at"] = _time(self._started_at)
         document["args"]["vars"] = dict(self._variables)
@@ -104,8 +104,7 @@ class Documents:
     def log_events(self) -> Iterator[dict[str, Any]]:
         """The lines of the log, as JSON."""
         runs = {run.node.unique_id: run for run in self._runs}
-        for template in self._compiled.texts["log"]:
-            event: dict[str, Any] = json.loads(filled(template, self._values))
+        for event in self._recorded_log():
             info, data = event["info"], event["data"]
             info["pid"] = os.getpid()
             run = runs.get((data.get("node_info") or {}).get("unique_id", ""))
@@ -124,6 +123,10 @@ class Documents:
             elif name == "StatsLine":
                 self._count(event)
             yield event
+
+    def _recorded_log(self) -> Iterator[dict[str, Any]]:
+        for line in self._compiled.log:
+            yield json.loads(filled(line, self._values))
 
     def _of_node(self, event: dict[str, Any], run: NodeRun) -> Iterator[dict[str, Any]]:
         info, data = event["info"], event["data"]
@@ -219,14 +222,13 @@ class Documents:
         """What dbt says in the end of the nodes that failed, then of those that warned (`print_run_result_error`)."""
         infos = {
             info["unique_id"]: info
-            for event in self._compiled.log
+            for event in self._recorded_log()
             if isinstance(info := event["data"].get("node_info"), dict)
         }
         for statuses in ({"error", "fail"}, {"warn"}):
             for run in self._runs:
                 if run.status in statuses:
-                    known = deep_filled(infos.get(run.node.unique_id, {}), self._values)
-                    yield from self._failure(run, like, known)
+                    yield from self._failure(run, like, infos.get(run.node.unique_id, {}))
 
     def _failure(self, run: NodeRun, like: dict[str, Any], known: dict[str, Any]) -> Iterator[dict[str, Any]]:
         node, is_warning = run.node, run.status == "warn"

@@ -264,9 +264,11 @@ def _compiled(states: dict[str, dict[str, Any]], key: str, versions: dict[str, s
         definitions=definitions,
         kinds={relation: _KINDS[definition[0]] for relation, definition in existing["definitions"].items()},
         manifests={name: _manifest(states[name]["manifest"], traces.keys()) for name in ("existing", FULL_REFRESH)},
-        run_results={name: states[name]["run_results"] | {"results": []} for name in ("existing", FULL_REFRESH)},
+        run_results={
+            name: as_json(states[name]["run_results"] | {"results": []}) for name in ("existing", FULL_REFRESH)
+        },
         # Of the first run of its process, which tells what dbt tells only once.
-        log=tuple(states["fresh"]["log"]),
+        log=tuple(map(as_json, states["fresh"]["log"])),
     )
 
 
