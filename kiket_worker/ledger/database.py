@@ -9,6 +9,7 @@ from typing import Any, Self
 
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
+from psycopg.pq import TransactionStatus
 from psycopg.rows import DictRow, dict_row
 from psycopg_pool import ConnectionPool, PoolTimeout
 
@@ -110,7 +111,7 @@ class Database:
             try:
                 return connection.execute(query, parameters).fetchall()
             finally:
-                if not connection.closed:
+                if connection.info.transaction_status is TransactionStatus.IDLE:  # Else the pool throws it away.
                     connection.autocommit = False
 
 
