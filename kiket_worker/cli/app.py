@@ -3,7 +3,6 @@
 import signal
 import sys
 from collections.abc import Iterator, Mapping
-from functools import cache
 from importlib import import_module
 from types import FrameType
 from typing import Annotated, Any, NoReturn
@@ -22,25 +21,20 @@ _COMMANDS = (
 )
 
 
-@cache
-def _loaded(name: str) -> Any:
-    module_name = name.replace("-", "_")
-    module = import_module(f"kiket_worker.cli.{module_name}")
-    holder = typer.Typer(add_completion=False)
-    if group := getattr(module, "app", None):
-        holder.add_typer(group, name=name)
-        return get_group(holder).commands[name]
-    holder.command(name)(getattr(module, module_name))
-    return get_command(holder)
-
-
 class _Commands(Mapping[str, Any]):
     """Commands by their names, loaded when asked for: none waits for the libraries of the others."""
 
     def __getitem__(self, name: str) -> Any:
         if name not in _COMMANDS:
             raise KeyError(name)
-        return _loaded(name)
+        module_name = name.replace("-", "_")
+        module = import_module(f"kiket_worker.cli.{module_name}")
+        holder = typer.Typer(add_completion=False)
+        if group := getattr(module, "app", None):
+            holder.add_typer(group, name=name)
+            return get_group(holder).commands[name]
+        holder.command(name)(getattr(module, module_name))
+        return get_command(holder)
 
     def __iter__(self) -> Iterator[str]:
         return iter(_COMMANDS)
@@ -53,9 +47,6 @@ class _Group(TyperGroup):
     def __init__(self, **given: Any) -> None:
         super().__init__(**given)
         self.commands = _Commands()  # type: ignore[assignment]  # only read
-
-    def list_commands(self, _: Any) -> list[str]:
-        return list(_COMMANDS)
 
 
 app = typer.Typer(
