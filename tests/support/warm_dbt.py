@@ -23,10 +23,9 @@ from pathlib import Path
 
 # `dbt …`; or `python -m MODULE …` where the first argument is -m.
 _CLIENT = """#!{python} -IS
-import json, os, signal, socket, sys, time
+import json, os, signal, socket, sys
 server = socket.socket(socket.AF_UNIX)
-while server.connect_ex({socket!r}):
-    time.sleep(0.02)
+server.connect({socket!r})
 asked = json.dumps([sys.argv[1:], dict(os.environ), os.getcwd()]).encode()
 socket.send_fds(server, [len(asked).to_bytes(8, "big")], [0, 1, 2])
 server.sendall(asked)
@@ -44,7 +43,12 @@ def executable() -> Path:
     client, address = folder / "dbt", str(folder / "socket")
     client.write_text(_CLIENT.format(python=sys.executable, socket=address))
     client.chmod(0o755)
-    server = subprocess.Popen([sys.executable, __file__, address], stdin=subprocess.DEVNULL)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        listener.listen(16)  # Whoever connects before dbt is imported waits in line.
+        number = listener.fileno()
+        command = [sys.executable, __file__, str(number)]
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[number])
 
     def end() -> None:
         server.kill()
@@ -72,9 +76,7 @@ def main() -> None:
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     _warm()
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # The kernel buries the children.
-    server = socket.socket(socket.AF_UNIX)
-    server.bind(sys.argv[1])
-    server.listen(16)
+    server = socket.socket(fileno=int(sys.argv[1]))
     while True:
         client, _ = server.accept()
         if os.fork() == 0:
