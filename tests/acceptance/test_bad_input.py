@@ -88,7 +88,7 @@ def test_an_unknown_organisation_is_wrong_use(installation: Any) -> None:
     assert installation.run("runs", "list", "--json").document == []
 
 
-@pytest.mark.parametrize("slug", ["o'neill", 'quo"te', "-a", "x" * 50, "café"])
+@pytest.mark.parametrize("slug", ["Acme", "o'neill", 'quo"te', "a.b", "-a", "a_", "x" * 50, "café", "a b"])
 def test_a_slug_that_cannot_be_a_schema_is_refused_before_anything_is_queued(
     installation: Any, sample_database: Any, slug: str
 ) -> None:

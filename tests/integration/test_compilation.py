@@ -107,6 +107,8 @@ def test_an_answer_that_is_not_known_is_learned_once_and_then_replayed(
     assert (outcome.engine, outcome.deoptimised, outcome.failure) == ("replay", None, None)
     asked = side.installation.rows("select n, names from analytics_org_asks_too.asked")
     assert asked == [{"n": 3, "names": "blocked-done-todo"}]
+    assert made.by_dbt.run(second, by="executable").failure is None
+    made.assert_equal(second)
 
 
 def test_answers_are_learned_up_to_a_bound(made: Twins, side: Side, monkeypatch: Any) -> None:

@@ -12,8 +12,8 @@ from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.tenants.provisioning import Candidate
 from tests.support.twins import PROJECTS, Twins, differences, normalised, read, twins
 
-# A word of the SQL that is a part of other names too, and one with a hyphen that begins with a number.
-SLUGS = ("issues", "7-a")
+# A word of the SQL that is a part of other names too, and one with a hyphen that begins with a number, and a number.
+SLUGS = ("issues", "7-a", "7")
 KINDS: dict[str, Any] = {"run_results.json": RunResultsArtifact, "manifest.json": WritableManifest}
 
 

@@ -158,7 +158,10 @@ CHANGES = {
         "create view SCHEMA.slow as select 1 as n",
         "create view SCHEMA.mine as select * from SCHEMA.facts",
     ),
-    "what an interrupted dbt has left": ("create table SCHEMA.facts__dbt_backup (a integer)",),
+    "what an interrupted dbt has left": (
+        "create table SCHEMA.facts__dbt_backup (a integer)",
+        "alter table SCHEMA.facts alter column status set not null",
+    ),
 }
 
 
