@@ -2,13 +2,15 @@
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.replay.compiled import Compiled
-from tests.support.twins import PROJECTS, Twins, twins
+from tests.support.twins import PROJECTS, Twins, project, twins
 
 HOSTILE = PROJECTS / "hostile"
 # Where something else is named than the model itself: the macro that looks, or the configuration in YAML.
@@ -38,6 +40,10 @@ def test_a_model_that_looks_at_the_tenant_or_the_time_is_named_with_its_line(mod
 
 def test_nothing_of_the_probes_is_left_behind(hostile: Twins, compiled: Compiled) -> None:
     assert compiled.reasons
+    assert_nothing_of_probes(hostile)
+
+
+def assert_nothing_of_probes(hostile: Twins) -> None:
     rows = hostile.replayed.installation.rows
     assert rows("select rolname from pg_roles where rolname like '%%probe%%'") == []
     assert rows("select nspname from pg_namespace where nspname like '%%probe%%'") == []
@@ -54,3 +60,27 @@ def test_such_a_project_is_run_by_dbt_itself_and_the_reason_is_told(hostile: Twi
     assert outcome.deoptimised is not None
     assert (outcome.engine, outcome.deoptimised.reason) == ("executable", "not_replayable")
     assert outcome.deoptimised.words == compiled.reasons[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "words"),
+    [
+        ("unread", "{{ config( }}select 1 as a", "unexpected '}'"),
+        ("unbuilt", "select nothing as a", 'column "nothing" does not exist'),
+    ],
+)
+def test_a_project_that_dbt_cannot_read_or_build_says_why_and_fails_by_dbts_own_words(
+    hostile: Twins, tmp_path: Path, name: str, model: str, words: str
+) -> None:
+    bundle = project(tmp_path / "project", {"broken": model}, like="hostile")
+    side = replace(hostile.replayed, bundle=bundle, folder=tmp_path)
+    candidate = hostile.add(name)
+    explained = side.compile(candidate)
+    assert any(words in reason for reason in explained.reasons), explained.reasons
+    assert_nothing_of_probes(hostile)
+    outcome = side.run(candidate)
+    assert outcome.deoptimised is not None
+    assert (outcome.engine, outcome.deoptimised.reason) == ("executable", "not_replayable")
+    assert outcome.failure is not None
+    assert words in str(outcome.failure)
+    assert side.relations(candidate) == {}
