@@ -15,11 +15,11 @@ demo: $(INSTALLED) ## Refresh the sample organisations end to end and write a re
 	$(BIN)/kiket-worker demo
 
 test: lint type ## Run every check and every test, on real services
-	scripts/install-rabbitmq
+	scripts/install-debian rabbitmq-server chromium prometheus
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 bench: $(INSTALLED) ## Measure this machine against the targets; build/bench.json has the figures
-	scripts/install-rabbitmq
+	scripts/install-debian rabbitmq-server
 	$(BIN)/python -m benchmarks --output build/bench.json
 
 soak: $(INSTALLED) ## Try many random dbt projects, replayed and run by dbt; about half an hour

@@ -116,7 +116,8 @@ def executable() -> str:
         if found is not None:
             return found
     raise DevServiceFailed(
-        "RabbitMQ is not installed; install it with `scripts/install-rabbitmq` or `apt-get install rabbitmq-server`"
+        "RabbitMQ is not installed; install it with `scripts/install-debian rabbitmq-server` or "
+        "`apt-get install rabbitmq-server`"
     )
 
 

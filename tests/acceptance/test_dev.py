@@ -70,7 +70,7 @@ def test_dev_services_run_from_up_to_down_and_env_only_tells_of_them(installatio
 
 def test_without_rabbitmq_nothing_is_started(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    with pytest.raises(DevServiceFailed, match="scripts/install-rabbitmq"):
+    with pytest.raises(DevServiceFailed, match="scripts/install-debian"):
         environment.up(folder)
     assert list(folder.iterdir()) == []
 

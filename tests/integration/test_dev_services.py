@@ -260,5 +260,5 @@ def test_databases_are_copied_and_replaced_though_somebody_is_connected(director
 
 def test_a_missing_rabbitmq_is_said_with_its_remedy(directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda *_, **__: None)
-    with pytest.raises(DevServiceFailed, match="scripts/install-rabbitmq"):
+    with pytest.raises(DevServiceFailed, match="scripts/install-debian"):
         rabbitmq.start(directory)
