@@ -32,7 +32,7 @@ from kiket_worker.refresh.pipeline import refresh
 from kiket_worker.refresh.requests import accept
 from kiket_worker.refresh.services import Services, open_services
 from kiket_worker.settings import Settings
-from kiket_worker.telemetry import silence_logs
+from kiket_worker.telemetry.logs import silence_logs
 
 ORGANIZATION = "acme"
 

@@ -39,7 +39,7 @@ from kiket_worker.ledger.organizations import Plan
 from kiket_worker.refresh.compilation import CompiledBundles
 from kiket_worker.refresh.services import Services, open_services
 from kiket_worker.settings import Settings, tenant_keys
-from kiket_worker.telemetry import set_up_logs
+from kiket_worker.telemetry.logs import set_up_logs
 from kiket_worker.tenants.keys import TenantKeys
 from kiket_worker.tenants.provisioning import Candidate, Limits, Provisioner
 from kiket_worker.tenants.schema import reader_name, schema_name

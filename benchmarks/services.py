@@ -34,7 +34,7 @@ from kiket_worker.queue.broker import open_broker
 from kiket_worker.queue.publisher import publish_run
 from kiket_worker.refresh.requests import accept
 from kiket_worker.settings import Settings
-from kiket_worker.telemetry import silence_logs
+from kiket_worker.telemetry.logs import silence_logs
 
 _COMMAND = Path(sys.executable).parent / "kiket-worker"
 _START_SECONDS = 60

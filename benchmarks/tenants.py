@@ -19,7 +19,7 @@ from kiket_worker.dev import environment, platform, postgres
 from kiket_worker.dev.secrets import secrets_of
 from kiket_worker.ledger.database import Connection, Database
 from kiket_worker.settings import tenant_keys
-from kiket_worker.telemetry import silence_logs
+from kiket_worker.telemetry.logs import silence_logs
 from kiket_worker.tenants.keys import TenantKeys
 from kiket_worker.tenants.login import Login
 from kiket_worker.tenants.provisioning import Candidate, Limits, Provisioner

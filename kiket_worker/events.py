@@ -5,6 +5,7 @@ is not listed here cannot be written, nor a field that its event does not name.
 """
 
 import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,6 +30,19 @@ class Event:
             raise TypeError(f"event {self.name} has no field {', '.join(sorted(unknown))}")
         present = {name: value for name, value in fields.items() if value is not None}
         structlog.get_logger().log(self.level, self.name, **present)
+        for listener in _listeners:
+            listener(self, present)
+
+
+Listener = Callable[[Event, Mapping[str, Any]], None]
+
+_listeners: list[Listener] = []
+
+
+def listen(listener: Listener) -> Callable[[], None]:
+    """Call `listener` with each event that is written, in the thread that writes it; what is given back ends that."""
+    _listeners.append(listener)
+    return lambda: _listeners.remove(listener)
 
 
 TICKER_STARTED = Event(

@@ -22,7 +22,7 @@ from psycopg.rows import DictRow, dict_row
 from kiket_worker.dev import environment, platform, postgres, rabbitmq, sample
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.migrate import migrate
-from kiket_worker.telemetry import silence_logs
+from kiket_worker.telemetry.logs import silence_logs
 from tests.support.tenants import SECRETS
 
 _FOLDER = "KIKET_TEST_FOLDER"

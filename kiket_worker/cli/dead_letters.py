@@ -10,7 +10,7 @@ from kiket_worker.errors import UsageError
 from kiket_worker.queue import dead_letters
 from kiket_worker.queue.dead_letters import StoredLetter
 from kiket_worker.settings import Settings, load_settings
-from kiket_worker.telemetry import silence_logs
+from kiket_worker.telemetry.logs import silence_logs
 
 _SHOWN_CHARACTERS = 100
 

@@ -8,7 +8,7 @@ import typer
 
 from kiket_worker.cli.dev import require_packages
 from kiket_worker.cli.output import JsonOption, print_json, print_table
-from kiket_worker.telemetry import silence_logs
+from kiket_worker.telemetry.logs import silence_logs
 
 
 def demo(

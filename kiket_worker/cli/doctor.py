@@ -14,7 +14,7 @@ from kiket_worker.doctor.organization import examine_organization
 from kiket_worker.ledger import organizations
 from kiket_worker.ledger.database import Database
 from kiket_worker.settings import load_settings
-from kiket_worker.telemetry import silence_logs
+from kiket_worker.telemetry.logs import silence_logs
 from kiket_worker.tenants.gates import load_gates
 
 

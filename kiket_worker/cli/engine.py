@@ -11,7 +11,7 @@ from kiket_worker.errors import CompilationBusy
 from kiket_worker.ledger.database import Database
 from kiket_worker.refresh.services import compile_core_bundle
 from kiket_worker.settings import load_settings
-from kiket_worker.telemetry import silence_logs
+from kiket_worker.telemetry.logs import silence_logs
 
 app = typer.Typer(
     help="How dbt is run: recorded once and replayed, or as a process for each refresh.", no_args_is_help=True

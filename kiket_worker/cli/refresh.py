@@ -26,7 +26,7 @@ from kiket_worker.queue.broker import open_broker
 from kiket_worker.queue.publisher import publish_run
 from kiket_worker.refresh.requests import submit
 from kiket_worker.settings import Settings, load_settings
-from kiket_worker.telemetry import silence_logs
+from kiket_worker.telemetry.logs import silence_logs
 from kiket_worker.tenants.schema import schema_name
 
 _POLL_SECONDS = 0.2

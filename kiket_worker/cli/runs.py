@@ -17,7 +17,7 @@ from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request, Run, RunModel, Status
 from kiket_worker.refresh.requests import submit
 from kiket_worker.settings import load_settings
-from kiket_worker.telemetry import silence_logs
+from kiket_worker.telemetry.logs import silence_logs
 
 app = typer.Typer(help="Look at runs, end them, repeat them.", no_args_is_help=True)
 

@@ -12,7 +12,7 @@ from kiket_worker.ledger import organizations
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.organizations import Organization
 from kiket_worker.settings import IsolationMode, Settings, load_settings
-from kiket_worker.telemetry import silence_logs
+from kiket_worker.telemetry.logs import silence_logs
 from kiket_worker.tenants import provisioning, roles
 from kiket_worker.tenants.keys import TenantKeys
 from kiket_worker.tenants.provisioning import Candidate, Limits, Provisioned, Provisioner

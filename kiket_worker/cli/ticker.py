@@ -17,7 +17,7 @@ from kiket_worker.queue.publisher import publish_run
 from kiket_worker.schedule.sweep import sweep as sweep_sessions
 from kiket_worker.schedule.ticker import tick, tick_until
 from kiket_worker.settings import IsolationMode, Settings, load_settings
-from kiket_worker.telemetry import set_up_logs
+from kiket_worker.telemetry.logs import set_up_logs
 from kiket_worker.tenants.provisioning import Limits
 
 

@@ -17,7 +17,7 @@ from kiket_worker.queue.publisher import publish_run
 from kiket_worker.refresh.services import close, open_services, prepare
 from kiket_worker.refresh.worker import RefreshWorker
 from kiket_worker.settings import IsolationMode, Settings, load_settings
-from kiket_worker.telemetry import set_up_logs
+from kiket_worker.telemetry.logs import set_up_logs
 
 
 def worker(

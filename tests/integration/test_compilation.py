@@ -12,7 +12,7 @@ import pytest
 from kiket_worker.dbt.replay import compiled as compiled_bundles
 from kiket_worker.ledger import leases
 from kiket_worker.refresh import compilation
-from kiket_worker.telemetry import set_up_logs, silence_logs
+from kiket_worker.telemetry.logs import set_up_logs, silence_logs
 from tests.support.twins import Side, Twins, project, twins
 
 MODELS = {

@@ -12,7 +12,7 @@ import pytest
 
 from kiket_worker.contract import QUEUE_REQUESTS, QUEUE_SCHEDULED, Reason, RefreshMessage
 from kiket_worker.errors import RunNotCancellable, UnknownOrganization, WorkerStopped
-from kiket_worker.telemetry import set_up_logs
+from kiket_worker.telemetry.logs import set_up_logs
 from tests.support.dbt_scripts import until
 from tests.support.queues import MEMORY_URL, Queues, delete_queues
 

@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from kiket_worker.schedule.sweep import sweep
-from kiket_worker.telemetry import set_up_logs
+from kiket_worker.telemetry.logs import set_up_logs
 from kiket_worker.tenants.provisioning import Candidate, Limits
 from tests.support.dbt_scripts import until
 from tests.support.installations import Installation

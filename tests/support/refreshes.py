@@ -26,7 +26,7 @@ from kiket_worker.ledger.runs import Request, Run, RunId, Status
 from kiket_worker.refresh.pipeline import refresh
 from kiket_worker.refresh.retries import RetryPolicy
 from kiket_worker.refresh.services import Services
-from kiket_worker.telemetry import set_up_logs
+from kiket_worker.telemetry.logs import set_up_logs
 from kiket_worker.tenants.isolation import Isolation, SharedRole
 from kiket_worker.tenants.login import Login
 from kiket_worker.tenants.provisioning import Limits

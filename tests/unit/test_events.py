@@ -14,7 +14,7 @@ import pytest
 
 from kiket_worker import events
 from kiket_worker.events import CATALOGUE, Event
-from kiket_worker.telemetry import set_up_logs, silence_logs
+from kiket_worker.telemetry.logs import set_up_logs, silence_logs
 
 SOURCE = Path(events.__file__).parent
 CONSTANTS = {name: value for name, value in vars(events).items() if isinstance(value, Event)}
@@ -91,6 +91,15 @@ def test_an_events_line_has_the_events_level(log: io.StringIO, event: Event) -> 
     assert line.keys() == event.fields | {"timestamp", "level", "event"}
 
 
+def test_a_listener_hears_each_event_until_it_is_ended(log: io.StringIO) -> None:
+    heard: list[tuple[str, dict[str, Any]]] = []
+    end = events.listen(lambda event, fields: heard.append((event.name, dict(fields))))
+    events.RUN_QUEUED.log(organization="acme", reason=None)
+    end()
+    events.RUN_QUEUED.log(organization="umbrella")
+    assert heard == [("run.queued", {"organization": "acme"})]
+
+
 def test_values_that_json_does_not_know_are_written_as_text(log: io.StringIO) -> None:
     events.RUN_QUEUED.log(organization="acme", reason=Path("/x"))
     assert lines(log)[0]["reason"] == "/x"
@@ -157,7 +166,7 @@ def test_every_event_is_written_somewhere() -> None:
 def test_nothing_is_logged_beside_the_catalogue() -> None:
     """No module but those two makes a logger; what is called `log` is called on an event, or given one."""
     for path, module in _modules().items():
-        if path == "telemetry.py":
+        if path == "telemetry/logs.py":
             continue
         imported = {
             alias.name.partition(".")[0]

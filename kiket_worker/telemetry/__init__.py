@@ -1,0 +1,1 @@
+"""What the worker tells of itself: logs, traces and metrics."""
