@@ -25,7 +25,7 @@ from benchmarks.figures import Benchmark, Figure, Target, machine, percentile
 from benchmarks.refreshes import Side, postmaster_of, publish_nowhere
 from benchmarks.services import BenchmarkFailed, postgres_in, postgres_version, pretend_shared_models, temporary_folder
 from benchmarks.turns import Turns
-from kiket_worker.dbt.engine import Cancellation, Options, Tenant
+from kiket_worker.dbt.engine import Cancellation, Listener, Options, Tenant
 from kiket_worker.dbt.replay.compiled import Compiled
 from kiket_worker.dbt.replay.engine import ReplayEngine
 from kiket_worker.dbt.replay.holes import STAMP, filled
@@ -291,7 +291,7 @@ class Installation:
                 self.services.bundle,
                 self._tenant(number),
                 Options(folder, "kiket-run-benchmark", exclusion=("tag:shared",)),
-                lambda _: None,
+                Listener(),
                 Cancellation(),
             )
         if outcome.failure or (engine is None and outcome.deoptimised):

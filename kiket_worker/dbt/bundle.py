@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path, PurePath
 
+from kiket_worker.dbt.redaction import words_of
 from kiket_worker.shipped import shipped
 
 # What dbt and its users leave in a project's folder, and what dbt does not read there. Below `models` it reads
@@ -45,6 +46,11 @@ class Bundle:
             digest.update(f"{name.as_posix()}\0{len(content)}\0".encode())
             digest.update(content)
         return digest.hexdigest()
+
+    @cached_property
+    def words(self) -> frozenset[str]:
+        """Every word of its files, in lower case: what a name of the project's can be made of."""
+        return words_of(*(path.read_text(encoding="utf-8", errors="replace") for _, path in self._files()))
 
     def laid_out(self, folder: Path) -> "Bundle":
         """A copy of the files in a folder of its own, which dbt can run; its digest is the same."""

@@ -11,6 +11,7 @@ from psycopg import Connection
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.results import ModelResult
 from kiket_worker.errors import KiketError
+from kiket_worker.telemetry.rotation import Cut
 
 
 @dataclass(frozen=True)
@@ -67,6 +68,7 @@ class Options:
     """How to build. `application_name` marks every database session, so that it can be found and ended.
 
     `most_bytes` is how much room the schema may take while it is built, for an engine that does not commit meanwhile.
+    `most_log_bytes` is how long dbt's log may be; of a longer one, the middle is left out.
     """
 
     workdir: Path
@@ -76,6 +78,7 @@ class Options:
     selection: tuple[str, ...] = ()
     exclusion: tuple[str, ...] = ()
     most_bytes: int | None = None
+    most_log_bytes: int = 32 * 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,8 @@ class Deoptimisation:
 class Outcome:
     """What an engine has built, and the files that it leaves for the archive, by their names there.
 
-    `engine` is the one that did the work in the end, and `deoptimised` why it is not the one that was asked.
+    `engine` is the one that did the work in the end, and `deoptimised` why it is not the one that was asked. `cut` is
+    what was left out of files that were too long, by their names.
     """
 
     models: tuple[ModelResult, ...]
@@ -99,9 +103,24 @@ class Outcome:
     failure: KiketError | None = None
     engine: str = "executable"
     deoptimised: Deoptimisation | None = None
+    cut: dict[str, Cut] = field(default_factory=dict)
 
 
-OnModel = Callable[[ModelResult], None]
+def _ignore(_: object) -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told what goes on in a build, in whatever thread the engine learns of it.
+
+    `on_model` hears of each model as it starts and ends, where that takes time worth watching. `on_event` gets every
+    event of dbt's structured log (https://docs.getdbt.com/reference/events-logging), with no values of rows in it. What
+    they raise ends the build.
+    """
+
+    on_model: Callable[[ModelResult], None] = _ignore
+    on_event: Callable[[dict[str, Any]], None] = _ignore
 
 
 class Engine(Protocol):
@@ -114,10 +133,10 @@ class Engine(Protocol):
         bundle: Bundle,
         tenant: Tenant | SharedModels,
         options: Options,
-        on_model: OnModel,
+        listener: Listener,
         cancellation: "Cancellation",
     ) -> Outcome:
-        """Build the tenant's models, telling `on_model` of each as it starts and ends.
+        """Build the tenant's models.
 
         A build that fails is an outcome with a `failure`, because what it leaves is archived too. Ends soon after
         `cancellation` is cancelled, with nothing of it still running in this machine, and the failure given there.

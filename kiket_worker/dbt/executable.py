@@ -1,11 +1,12 @@
 """The executable engine: `dbt run` as a child process. Any dbt will do; it is the reference for what dbt means."""
 
+import json
 import os
 import shutil
 import sys
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
@@ -13,9 +14,11 @@ from typing import IO
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.child import run_child
 from kiket_worker.dbt.connection import DbtConnection
-from kiket_worker.dbt.engine import Cancellation, OnModel, Options, Outcome, SharedModels, Tenant
+from kiket_worker.dbt.engine import Cancellation, Listener, Options, Outcome, SharedModels, Tenant
 from kiket_worker.dbt.guard import CANNOT_EXECUTE
 from kiket_worker.dbt.invocation import arguments, environment
+from kiket_worker.dbt.log import LOG_NAME, DbtLog
+from kiket_worker.dbt.redaction import Names, redact_results, words_of
 from kiket_worker.dbt.results import (
     ModelResult,
     check_schemas,
@@ -23,7 +26,6 @@ from kiket_worker.dbt.results import (
     failure_of,
     is_interruption,
     model_of_event,
-    read_event,
     read_results,
 )
 from kiket_worker.errors import (
@@ -74,13 +76,14 @@ class ExecutableEngine:
         bundle: Bundle,
         tenant: Tenant | SharedModels,
         options: Options,
-        on_model: OnModel,
+        listener: Listener,
         cancellation: Cancellation,
     ) -> Outcome:
         """See `Engine.run`."""
         if isinstance(tenant, Tenant) and tenant.session is not None:
             tenant.session.close()  # dbt has sessions of its own, and nobody waits in this one meanwhile.
-        target, log = options.workdir / "target", options.workdir / "dbt.log"
+        target = options.workdir / "target"
+        log = DbtLog(options, listener, lambda: self.names(bundle, tenant))
         models: tuple[ModelResult, ...] = ()
         failure: KiketError | None = None
         invocation = _Invocation()
@@ -95,21 +98,32 @@ class ExecutableEngine:
                     *(f"--select={item}" for item in options.selection),
                     *(f"--exclude={item}" for item in options.exclusion),
                 ]
-                self._invoke(
-                    invocation, command, on_model, tenant=tenant, options=options, cancellation=cancellation, log=log
-                )
+                try:
+                    self._invoke(
+                        invocation,
+                        command,
+                        listener.on_model,
+                        tenant=tenant,
+                        options=options,
+                        cancellation=cancellation,
+                        log=log,
+                    )
+                finally:
+                    _redact(target / "run_results.json", lambda: self.names(bundle, tenant))
                 check_schemas(target / "manifest.json", tenant.schema, options.exclusion)
                 models = self._judge(invocation, target, options)
                 if options.docs:
-                    self.document(bundle, tenant, options, cancellation)
+                    self.document(bundle, tenant, options, cancellation, log)
             except BuildFailed as fault:
                 failure = fault
                 models = models or _results_if_any(target)
+            finally:
+                cut = log.close()
         files = {
             "manifest.json": target / "manifest.json",
             "run_results.json": target / "run_results.json",
             "catalog.json": _catalog(options),
-            "dbt.log": log,
+            LOG_NAME: log.path,
         }
         return Outcome(
             models=models,
@@ -117,10 +131,22 @@ class ExecutableEngine:
             versions={"dbt": invocation.version} if invocation.version else {},
             failure=cancellation.reason or failure,
             engine=self.name,
+            cut=cut,
         )
 
+    def names(self, bundle: Bundle, tenant: Tenant | SharedModels) -> Names:
+        """What an error may name: the project's words, the tenant's names, and where the database is."""
+        connection = self._connection
+        ours = (*map(str, tenant.variables.values()), tenant.schema, tenant.user or connection.user)
+        return bundle.words | words_of(*ours, connection.host, connection.database)
+
     def document(
-        self, bundle: Bundle, tenant: Tenant | SharedModels, options: Options, cancellation: Cancellation
+        self,
+        bundle: Bundle,
+        tenant: Tenant | SharedModels,
+        options: Options,
+        cancellation: Cancellation,
+        log: DbtLog,
     ) -> Path:
         """Have dbt describe what there is, and give its `catalog.json`. Raises `DbtFailed`.
 
@@ -132,7 +158,6 @@ class ExecutableEngine:
             *(self._find_executable(), "docs", "generate"),
             *arguments(bundle, tenant, workdir=options.workdir, target=catalog.parent),
         ]
-        log = options.workdir / "dbt.log"
         self._invoke(invocation, command, _ignore, tenant=tenant, options=options, cancellation=cancellation, log=log)
         if invocation.exit_code != 0:
             raise DbtFailed(f"dbt docs generate ended with code {invocation.exit_code}: {invocation.last_words()}")
@@ -153,23 +178,22 @@ class ExecutableEngine:
         self,
         invocation: _Invocation,
         command: list[str],
-        on_model: OnModel,
+        on_model: Callable[[ModelResult], None],
         *,
         tenant: Tenant | SharedModels,
         options: Options,
         cancellation: Cancellation,
-        log: Path,
+        log: DbtLog,
     ) -> None:
-        with log.open("ab") as file:
-            invocation.exit_code = run_child(
-                command,
-                folder=options.workdir,
-                environment=environment(
-                    self._connection, tenant, workdir=options.workdir, application_name=options.application_name
-                ),
-                read=lambda pipe: _read(pipe, file, invocation, on_model, cancellation),
-                cancellation=cancellation,
-            )
+        invocation.exit_code = run_child(
+            command,
+            folder=options.workdir,
+            environment=environment(
+                self._connection, tenant, workdir=options.workdir, application_name=options.application_name
+            ),
+            read=lambda pipe: _read(pipe, log, invocation, on_model, cancellation),
+            cancellation=cancellation,
+        )
         if invocation.exit_code == CANNOT_EXECUTE:
             raise DbtExecutableMissing(f"the dbt executable {command[0]} cannot be run: {invocation.last_words()}")
 
@@ -216,6 +240,14 @@ def _catalog(options: Options) -> Path:
     return options.workdir / "docs" / "catalog.json"
 
 
+def _redact(results: Path, names: Callable[[], Names]) -> None:
+    """Take the values of rows out of what dbt has written. A file of another shape is found out by who reads it."""
+    with suppress(OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        document = json.loads(results.read_bytes())
+        if redact_results(document, names):
+            results.write_text(json.dumps(document), encoding="utf-8")
+
+
 def _results_if_any(target: Path) -> tuple[ModelResult, ...]:
     try:
         return read_results(target / "run_results.json")
@@ -224,15 +256,18 @@ def _results_if_any(target: Path) -> tuple[ModelResult, ...]:
 
 
 def _read(
-    pipe: IO[bytes], log: IO[bytes], invocation: _Invocation, on_model: OnModel, cancellation: Cancellation
+    pipe: IO[bytes],
+    log: DbtLog,
+    invocation: _Invocation,
+    on_model: Callable[[ModelResult], None],
+    cancellation: Cancellation,
 ) -> None:
     """Follow the child's output line by line: keep it as the log, and pass on what it tells of models."""
     try:
         while line := pipe.readline(_LINE_LIMIT_BYTES):
-            log.write(line)
-            event = read_event(line)
-            if event is None:
-                invocation.output.append(line[:500].decode("utf-8", "replace").strip())
+            event = log.read(line)
+            if isinstance(event, str):
+                invocation.output += [event[:500].strip()] if event.strip() else []
                 del invocation.output[:-_OUTPUT_LINES_KEPT]
                 continue
             if (version := event["data"].get("version")) and event["info"].get("name") == "MainReportVersion":

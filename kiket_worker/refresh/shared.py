@@ -11,8 +11,7 @@ from dataclasses import replace
 
 from kiket_worker import __version__, events
 from kiket_worker.artifacts.archive import archive
-from kiket_worker.dbt.engine import Options, Outcome, SharedModels
-from kiket_worker.dbt.results import ModelResult
+from kiket_worker.dbt.engine import Listener, Options, Outcome, SharedModels
 from kiket_worker.errors import KiketError, LeaseLost, SharedModelsMissing
 from kiket_worker.ledger import leases, shared_refreshes
 from kiket_worker.ledger.runs import lock
@@ -146,7 +145,7 @@ def _build(attempt: Attempt, epoch: int) -> Outcome:
         services.shared_bundle.laid_out(folder / "project"),
         SharedModels(schema, login.role, login.password) if login else SharedModels(schema),
         Options(workdir=folder, application_name=application_name(run_id)),
-        _ignore,
+        Listener(),
         attempt.cancellation,
     )
     if outcome.failure:
@@ -162,7 +161,3 @@ def _end_sessions(attempt: Attempt, epoch: int) -> None:
         if run is None or run.lease_epoch != claim.epoch or not leases.holds(connection, services.shared_schema, epoch):
             raise LeaseLost(f"the lease of {services.shared_schema}, or of {claim.schema_name}, was taken over")
         services.isolation.end_sessions(connection, claim.run.run_id, services.shared_schema)
-
-
-def _ignore(_: ModelResult) -> None:
-    pass

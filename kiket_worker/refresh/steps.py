@@ -3,10 +3,12 @@
 A step raises what keeps it from getting there, and the pipeline ends the run accordingly.
 """
 
+import re
+
 from kiket_worker import __version__, events
 from kiket_worker.artifacts.archive import ArchivedSet, archive
 from kiket_worker.dbt.bundle import SHARED_MODELS
-from kiket_worker.dbt.engine import Options, Tenant
+from kiket_worker.dbt.engine import Listener, Options, Tenant
 from kiket_worker.dbt.results import ModelResult
 from kiket_worker.errors import LeaseLost
 from kiket_worker.ledger import attempts
@@ -16,6 +18,9 @@ from kiket_worker.refresh.limits import WHILE_BUILDING, check_quota, kept_within
 from kiket_worker.refresh.shared import ensure_shared_models
 from kiket_worker.tenants.provisioning import Candidate
 from kiket_worker.tenants.sessions import application_name
+
+# As dbt begins what it says of a node: "Database Error in model fct_throughput (models/marts/fct_throughput.sql)".
+_HEADING = re.compile(r"\bError in \w+ \S+ \(\S+\)$")
 
 
 def build(attempt: Attempt) -> Status:
@@ -33,11 +38,10 @@ def build(attempt: Attempt) -> Status:
         exclusion=(SHARED_MODELS,),
         most_bytes=WHILE_BUILDING * services.isolation.limits.quota_megabytes * 1024 * 1024,
     )
+    listener = Listener(lambda model: _record_model(attempt, model))
     try:
         with kept_within(attempt):
-            attempt.outcome = engine.run(
-                services.bundle, tenant, options, lambda model: _record_model(attempt, model), attempt.cancellation
-            )
+            attempt.outcome = engine.run(services.bundle, tenant, options, listener, attempt.cancellation)
     finally:
         if tenant.session is not None:
             tenant.session.close()
@@ -120,8 +124,11 @@ def archive_outcome(attempt: Attempt) -> ArchivedSet:
 
 
 def first_line(text: str) -> str:
-    """What may be logged of an error's words: Postgres puts values of rows into the lines that follow."""
-    return text.strip().partition("\n")[0]
+    """An error's words for the log: the first line, and the one after it where the first is only a heading."""
+    heading, _, rest = text.strip().partition("\n")
+    if _HEADING.search(heading) and rest:
+        return f"{heading}: {rest.strip().partition(chr(10))[0]}"
+    return heading
 
 
 def _record_model(attempt: Attempt, model: ModelResult) -> None:

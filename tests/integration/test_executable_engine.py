@@ -18,7 +18,7 @@ from psycopg.conninfo import conninfo_to_dict
 
 from kiket_worker.dbt.bundle import Bundle, core_bundle
 from kiket_worker.dbt.connection import DbtConnection
-from kiket_worker.dbt.engine import Cancellation, OnModel, Options, Outcome, Tenant
+from kiket_worker.dbt.engine import Cancellation, Listener, Options, Outcome, Tenant
 from kiket_worker.dbt.executable import ExecutableEngine
 from kiket_worker.dbt.results import ModelResult
 from kiket_worker.errors import KiketError, PostgresUnreachable, RunCancelled
@@ -52,7 +52,7 @@ class Rig:
         *,
         time_limit_seconds: float = 60,
         cancellation: Cancellation | None = None,
-        on_model: OnModel | None = None,
+        on_model: Callable[[ModelResult], None] | None = None,
         **options: Any,
     ) -> Outcome:
         workdir = self.folder / f"run-{len(self.workdirs)}"
@@ -63,7 +63,7 @@ class Rig:
             self.bundle,
             ACME,
             Options(workdir, self.mark, **options),
-            on_model or self.events.append,
+            Listener(on_model or self.events.append),
             cancellation or Cancellation(),
         )
 

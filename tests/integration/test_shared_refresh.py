@@ -11,7 +11,7 @@ import pytest
 from kiket_worker.artifacts.archive import faults
 from kiket_worker.dbt.bundle import core_bundle, shared_bundle
 from kiket_worker.dbt.connection import DbtConnection
-from kiket_worker.dbt.engine import Cancellation, Options, SharedModels
+from kiket_worker.dbt.engine import Cancellation, Listener, Options, SharedModels
 from kiket_worker.dbt.executable import ExecutableEngine
 from kiket_worker.ledger import leases, shared_refreshes
 from kiket_worker.ledger.runs import Run, Status
@@ -360,7 +360,7 @@ def test_dbt_builds_the_laid_out_bundle_as_the_role_of_the_shared_schema(
         shared_bundle(core_bundle()).laid_out(tmp_path / "project"),
         SharedModels(SHARED, login.role, login.password),
         Options(tmp_path / "run", "kiket-run-test"),
-        lambda _: None,
+        Listener(),
         Cancellation(),
     )
     assert outcome.failure is None

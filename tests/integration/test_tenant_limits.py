@@ -9,7 +9,7 @@ import pytest
 
 from kiket_worker.dbt.bundle import Bundle, core_bundle
 from kiket_worker.dbt.connection import DbtConnection
-from kiket_worker.dbt.engine import Cancellation, Options, Tenant
+from kiket_worker.dbt.engine import Cancellation, Listener, Options, Tenant
 from kiket_worker.dbt.executable import ExecutableEngine
 from kiket_worker.ledger import runs
 from kiket_worker.ledger.runs import Run, RunId, Status
@@ -311,7 +311,7 @@ def test_dbt_stops_before_its_first_statement_where_a_model_is_configured_into_a
         leaky_project(tmp_path / "project"),
         Tenant(1, "acme", SCHEMA, "analytics_shared", "analytics_raw", "analytics_raw", login.role, login.password),
         Options(tmp_path / "run", "kiket-run-test", selection=("stg_projects", "leak"), exclusion=("tag:shared",)),
-        lambda _: None,
+        Listener(),
         Cancellation(),
     )
     assert outcome.failure is not None

@@ -16,7 +16,7 @@ import pytest
 
 from kiket_worker.dbt.bundle import Bundle, core_bundle, shared_bundle
 from kiket_worker.dbt.connection import DbtConnection
-from kiket_worker.dbt.engine import Cancellation, Options, Outcome, SharedModels, Tenant
+from kiket_worker.dbt.engine import Cancellation, Listener, Options, Outcome, SharedModels, Tenant
 from kiket_worker.dbt.executable import ExecutableEngine
 from kiket_worker.dbt.results import ModelResult
 from kiket_worker.ledger.runs import Status
@@ -135,7 +135,7 @@ def _run(
     connection = DbtConnection.from_settings(settings_of(siege.ledger_url))
     engine = ExecutableEngine(warm_dbt.executable(), connection, time_limit_seconds=120)
     options = Options(workdir, f"kiket-run-{workdir.name}", selection=(selection,), exclusion=(exclusion,))
-    return engine.run(bundle, tenant, options, lambda _: None, Cancellation())
+    return engine.run(bundle, tenant, options, Listener(), Cancellation())
 
 
 def _project(folder: Path, *, checked: bool) -> Path:

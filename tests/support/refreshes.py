@@ -1,5 +1,6 @@
 """A worker's services with a stand-in for dbt: what tests of the pipeline start, watch and look at."""
 
+import gzip
 import io
 import json
 import threading
@@ -158,6 +159,19 @@ class Refreshes:
 
     def faults(self, run_id: UUID, attempt: int = 1, slug: str = "acme") -> list[str]:
         return list(faults(self.store, f"{slug}/{run_id}/{attempt}"))
+
+    def left(self, run_id: UUID) -> str:
+        """All that a run has left: its lines in the log, its files, unpacked, and what the ledger says of it."""
+        files = [path for path in (self.folder / "artifacts").rglob("*") if path.is_file() and str(run_id) in str(path)]
+        contents = [gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw for raw in map(Path.read_bytes, files)]
+        return "\n".join(
+            [
+                self.log.getvalue(),
+                *(content.decode("utf-8", "replace") for content in contents),
+                str(self.run(run_id)),
+                *map(str, runs.models(self.ledger, run_id)),
+            ]
+        )
 
     def files(self) -> set[str]:
         return {path.name for path in (self.folder / "artifacts").rglob("*") if path.is_file()}

@@ -14,7 +14,7 @@ from uuid import uuid4
 from kiket_worker.artifacts.directory import DirectoryStore
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.connection import DbtConnection
-from kiket_worker.dbt.engine import Cancellation, Options, Outcome, Tenant
+from kiket_worker.dbt.engine import Cancellation, Listener, Options, Outcome, Tenant
 from kiket_worker.dbt.executable import ExecutableEngine
 from kiket_worker.dbt.replay.compiled import Compiled
 from kiket_worker.dbt.replay.engine import ReplayEngine
@@ -87,7 +87,7 @@ class Side:
 
     def run(self, candidate: Candidate, *, by: str = "replay", **options: Any) -> Outcome:
         engine = self.replay if by == "replay" else self.executable
-        return engine.run(self.bundle, self.tenant(candidate), self.options(**options), lambda _: None, Cancellation())
+        return engine.run(self.bundle, self.tenant(candidate), self.options(**options), Listener(), Cancellation())
 
     def relations(self, candidate: Candidate) -> dict[str, Any]:
         """Everything that can be seen of an organisation's relations: what they are, and their rows."""

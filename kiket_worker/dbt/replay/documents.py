@@ -12,6 +12,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from kiket_worker.dbt.log import DbtLog
 from kiket_worker.dbt.replay.compiled import Compiled
 from kiket_worker.dbt.replay.holes import deep_filled, filled
 from kiket_worker.dbt.replay.replayer import NodeRun
@@ -52,13 +53,13 @@ class Documents:
             "invocation_started_at": _time(started_at),
         }
 
-    def write(self, target: Path, log: Path) -> None:
-        """Write `manifest.json` and `run_results.json` into a folder, and the log to a file."""
+    def write(self, target: Path, log: DbtLog) -> None:
+        """Write `manifest.json` and `run_results.json` into a folder, and the events to the log."""
         target.mkdir(parents=True, exist_ok=True)
         (target / "manifest.json").write_text(self.manifest(), encoding="utf-8")
         (target / "run_results.json").write_text(json.dumps(self.run_results()), encoding="utf-8")
-        with log.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(event, sort_keys=True) + "\n" for event in self.log_events())
+        for event in self.log_events():
+            log.add(event)
 
     def manifest(self) -> str:
         """The manifest, with the code that was replayed."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from uuid import uuid4
@@ -10,8 +11,9 @@ from psycopg import Connection, OperationalError
 
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.connection import DbtConnection
-from kiket_worker.dbt.engine import Cancellation, Deoptimisation, OnModel, Options, Outcome, SharedModels, Tenant
+from kiket_worker.dbt.engine import Cancellation, Deoptimisation, Listener, Options, Outcome, SharedModels, Tenant
 from kiket_worker.dbt.executable import ExecutableEngine, time_limit
+from kiket_worker.dbt.log import LOG_NAME, DbtLog
 from kiket_worker.dbt.replay.compiled import Compiled
 from kiket_worker.dbt.replay.documents import Documents
 from kiket_worker.dbt.replay.probe import values_of
@@ -77,27 +79,20 @@ class ReplayEngine:
         bundle: Bundle,
         tenant: Tenant | SharedModels,
         options: Options,
-        on_model: OnModel,
+        listener: Listener,
         cancellation: Cancellation,
     ) -> Outcome:
-        """See `Engine.run`. Models are told of when all are done: they take no time worth watching."""
+        """See `Engine.run`. A replay tells of its events when all is done: it takes no time worth watching."""
         if isinstance(tenant, SharedModels):  # Once a day for all organisations.
-            return self.executable.run(bundle, tenant, options, on_model, cancellation)
+            return self.executable.run(bundle, tenant, options, listener, cancellation)
         try:
             compiled = self._compiled(bundle, tenant, options)
-            outcome = self._replay(compiled, bundle, tenant, options, cancellation)
+            outcome = self._replay(compiled, bundle, tenant, options, listener, cancellation)
         except Deoptimised as fault:
             if fault.question is not None:
                 self.library.learn(bundle, tenant, options, fault.question)
-            outcome = self.executable.run(bundle, tenant, options, on_model, cancellation)
-            return Outcome(
-                outcome.models,
-                outcome.files,
-                outcome.versions,
-                outcome.failure,
-                outcome.engine,
-                Deoptimisation(fault.reason, str(fault)),
-            )
+            outcome = self.executable.run(bundle, tenant, options, listener, cancellation)
+            return replace(outcome, deoptimised=Deoptimisation(fault.reason, str(fault)))
         if outcome.failure is None and self._random() < self._checked_share:
             self.library.check(compiled, bundle, tenant, options)
         return outcome
@@ -119,9 +114,16 @@ class ReplayEngine:
         return connect(connection.address, connection.user, connection.password, options.application_name)
 
     def _replay(
-        self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options, cancellation: Cancellation
+        self,
+        compiled: Compiled,
+        bundle: Bundle,
+        tenant: Tenant,
+        options: Options,
+        listener: Listener,
+        cancellation: Cancellation,
     ) -> Outcome:
-        target, log = options.workdir / "target", options.workdir / "dbt.log"
+        target = options.workdir / "target"
+        log = DbtLog(options, listener, lambda: self.executable.names(bundle, tenant))
         values = values_of(tenant.organization_id, tenant.slug, tenant.schema) | {
             "workdir": str(options.workdir),
             "project_dir": str(bundle.project_dir.absolute()),
@@ -142,6 +144,7 @@ class ReplayEngine:
                         full_refresh=options.full_refresh,
                         target=str(target),
                         cancellation=cancellation,
+                        known=lambda: self.executable.names(bundle, tenant),
                         most_bytes=options.most_bytes,
                     )
                     runs = replayer.run(partial=self._partial)
@@ -156,17 +159,20 @@ class ReplayEngine:
                     ended_at=datetime.now(UTC),
                     full_refresh=options.full_refresh,
                 ).write(target, log)
-                files = {name: target / name for name in ("manifest.json", "run_results.json")} | {"dbt.log": log}
+                files = {name: target / name for name in ("manifest.json", "run_results.json")} | {LOG_NAME: log.path}
                 if options.docs and failure is None:
-                    files["catalog.json"] = self.executable.document(bundle, tenant, options, cancellation)
+                    files["catalog.json"] = self.executable.document(bundle, tenant, options, cancellation, log)
             except KiketError as fault:
                 failure = fault
+            finally:
+                cut = log.close()
         return Outcome(
             models=_models(runs),
             files=files,
             versions={"dbt": compiled.versions["dbt-core"]},
             failure=cancellation.reason or failure,
             engine=self.name,
+            cut=cut,
         )
 
 

@@ -7,7 +7,7 @@ otherwise nothing of the replay stays, and dbt itself runs (`Deoptimised`).
 import random
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Container, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -18,6 +18,7 @@ from psycopg import sql
 from psycopg.rows import TupleRow, dict_row, tuple_row
 
 from kiket_worker.dbt.engine import Cancellation
+from kiket_worker.dbt.redaction import redacted
 from kiket_worker.dbt.replay.compiled import MOST_ROWS, Answer, Compiled, Node, Standard, Step, Trace
 from kiket_worker.dbt.replay.holes import STAMP, filled, words
 from kiket_worker.dbt.replay.relations import Names, Relations
@@ -87,7 +88,10 @@ class NodeRun:
 
 
 class Replayer:
-    """Replays for one tenant over a session of its own. `values` fill the tenant's holes."""
+    """Replays for one tenant over a session of its own. `values` fill the tenant's holes.
+
+    `known` are the words that an error may name; others may be values of rows.
+    """
 
     def __init__(
         self,
@@ -98,8 +102,10 @@ class Replayer:
         full_refresh: bool,
         target: str,
         cancellation: Cancellation,
+        known: Callable[[], Container[str]],
         most_bytes: int | None = None,
     ) -> None:
+        self._known = known
         self._most_bytes = most_bytes
         self._looked_at = time.monotonic()
         self._connection = connection
@@ -143,9 +149,9 @@ class Replayer:
                     raise cancellation.reason from None
                 if isinstance(fault, psycopg.OperationalError) or self._connection.closed:
                     raise DatabaseInterrupted(
-                        f"Postgres ended the session of {self._schema}: {_text(fault)}"
+                        f"Postgres ended the session of {self._schema}: {self._words(fault)}"
                     ) from fault
-                raise Deoptimised("unexpected_answer", _text(fault)) from fault
+                raise Deoptimised("unexpected_answer", self._words(fault)) from fault
             finally:
                 if not self._connection.closed:
                     with suppress(psycopg.Error):
@@ -192,7 +198,7 @@ class Replayer:
         return run, changed
 
     def _errored(self, node: Node, fault: psycopg.DatabaseError, started_at: datetime) -> NodeRun:
-        message = f"Database Error in {node.resource_type} {node.name} ({node.file})\n  {_text(fault)}"
+        message = f"Database Error in {node.resource_type} {node.name} ({node.file})\n  {self._words(fault)}"
         message += f"\n  compiled code at {self._target}/run/{node.unique_id.split('.')[1]}/{node.file}"
         code = self._following.compiled_code if self._following else None
         names = Names({})
@@ -206,6 +212,10 @@ class Replayer:
             message,
             compiled_code=None if code is None else filled(code, names),
         )
+
+    def _words(self, fault: psycopg.Error) -> str:
+        """Postgres' words without values of rows, set in as dbt sets them in."""
+        return redacted(str(fault).strip().replace("\n", "\n  "), self._known()).rstrip()
 
     def _raise_unless_its_own(self, fault: psycopg.DatabaseError) -> None:
         """Raise what is no fault of the node's own statement."""
@@ -295,7 +305,7 @@ class Replayer:
                 patience = min(patience + 1, _MOST_LOCK_MILLISECONDS)
                 time.sleep(random.uniform(*_STEP_BACK_SECONDS))  # noqa: S311  # no secret
             except psycopg.errors.DependentObjectsStillExist as fault:
-                raise Deoptimised("dependent_objects", _text(fault)) from fault
+                raise Deoptimised("dependent_objects", self._words(fault)) from fault
             else:
                 return
 
@@ -500,7 +510,7 @@ class _Execution:
                 rows.append(tuple(map(words, row)))
         except psycopg.DataError as fault:
             if fault.diag.sqlstate is None:  # Not Postgres' word: a value that Python has no room for.
-                raise Deoptimised("answer", f"an answer cannot be read: {_text(fault)}") from fault
+                raise Deoptimised("answer", f"an answer cannot be read: {type(fault).__name__}") from fault
             raise
         # psycopg tells no columns of a stream without rows.
         if not rows and self._cursor.execute(query).rowcount:
@@ -594,8 +604,3 @@ def _judged(node: Node, trace: Trace, execution: _Execution) -> tuple[str, int |
     if should_warn:
         return "warn", failures, f"{counted} warn if {node.warn_if}"
     return "pass", failures, None
-
-
-def _text(fault: psycopg.Error) -> str:
-    """Postgres' words, set in as dbt sets them in."""
-    return str(fault).strip().replace("\n", "\n  ")
