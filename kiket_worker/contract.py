@@ -4,6 +4,7 @@ The message is plain JSON in UTF-8. Unknown fields are ignored, so that newer pu
 a missing or wrong field makes the whole message invalid.
 """
 
+import re
 from enum import StrEnum
 from typing import Annotated, Any, Literal
 from uuid import UUID
@@ -45,6 +46,12 @@ _Text = Annotated[str, Field(min_length=1, max_length=255, pattern=r"^[^\x00]+$"
 _UUID_PATTERN = "^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"
 
 
+_TRACEPARENT = re.compile(
+    r"(?P<version>(?!ff)[0-9a-f]{2})-(?P<trace>(?!0{32})[0-9a-f]{32})-(?P<span>(?!0{16})[0-9a-f]{16})"
+    r"-(?P<flags>[0-9a-f]{2})(?P<more>-.*)?"
+)
+
+
 class RefreshMessage(BaseModel):
     """One request to refresh one organisation."""
 
@@ -67,8 +74,15 @@ class RefreshMessage(BaseModel):
     """Whether dbt's catalog is archived too."""
     select: Annotated[list[_Text], Field(min_length=1, max_length=100)] | None = None
     """Only these models, each in dbt's selection syntax; null or left out: all of them."""
+    traceparent: Annotated[str | None, Field(max_length=512)] = None
+    """The trace that the run continues, as in W3C Trace Context; one that is none begins a trace of its own."""
     kiket_run_id: Annotated[UUID | None, Field(json_schema_extra={"pattern": _UUID_PATTERN})] = None
     """Only for the worker's own messages: names a run that the ledger holds already, to wake a worker for it."""
+
+    @property
+    def caller(self) -> str | None:
+        """The `traceparent`, where it is one."""
+        return known_traceparent(self.traceparent)
 
     @classmethod
     def from_bytes(cls, body: bytes) -> "RefreshMessage":
@@ -87,6 +101,17 @@ class RefreshMessage(BaseModel):
         body = self.model_dump_json(exclude_defaults=True).encode()
         _check_size(body)
         return body
+
+
+def known_traceparent(value: object) -> str | None:
+    """A `traceparent` in the form of version 00, or None where it is none: then a trace begins anew.
+
+    As https://www.w3.org/TR/trace-context/#traceparent-header has it, also of what later versions put behind it.
+    """
+    found = _TRACEPARENT.fullmatch(value) if isinstance(value, str) else None
+    if found is None or (found["version"] == "00" and found["more"]):
+        return None
+    return f"00-{found['trace']}-{found['span']}-{found['flags']}"
 
 
 def schema_document() -> dict[str, Any]:

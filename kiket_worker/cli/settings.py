@@ -60,11 +60,14 @@ def set_settings(
     engine: Annotated[
         EngineChoice | None, typer.Option(help="How dbt is run for it, instead of KIKET_DBT_ENGINE.")
     ] = None,
+    docs: Annotated[bool | None, typer.Option("--docs/--no-docs", help="Leave dbt's docs with each run.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Opt an organisation in, pause it, or give it an interval or an engine of its own."""
-    if enabled is None and interval_hours is None and not plan_default and engine is None:
-        raise UsageError("nothing to set: give --enabled, --paused, --interval-hours, --plan-default or --engine")
+    """Opt an organisation in, pause it, or give it an interval, an engine or docs of its own."""
+    if enabled is None and interval_hours is None and not plan_default and engine is None and docs is None:
+        raise UsageError(
+            "nothing to set: give --enabled, --paused, --interval-hours, --plan-default, --engine, --docs or --no-docs"
+        )
     if interval_hours is not None and plan_default:
         raise UsageError("--interval-hours and --plan-default exclude each other")
     with _database() as database:
@@ -79,6 +82,7 @@ def set_settings(
             refresh_interval_hours=interval_hours,
             use_plan_default=plan_default,
             engine=engine,
+            docs=docs,
         )
         found = organizations.find(database, slug)
     if json:
@@ -121,8 +125,9 @@ def _print(found: list[Organization]) -> None:
             f"{organization.interval_hours} h" if organization.interval_hours else "unknown plan",
             "own" if organization.refresh_interval_hours else "plan",
             organization.engine,
+            "every run" if organization.docs else None,
             organization.last_run_at,
             organization.due_at,
         ]
 
-    print_table(["slug", "plan", "state", "interval", "from", "engine", "last run", "due"], map(row, found))
+    print_table(["slug", "plan", "state", "interval", "from", "engine", "docs", "last run", "due"], map(row, found))

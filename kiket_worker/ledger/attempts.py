@@ -5,7 +5,7 @@ higher, the write changes nothing, and `LeaseLost` is raised (fencing).
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 
 import psycopg
@@ -65,19 +65,24 @@ def record_model(database: Database, claim: Claim, model: RunModel) -> None:
     record_models(database, claim, [model])
 
 
-def begin_models(database: Database, claim: Claim) -> str | None:
-    """Forget the models of an earlier attempt; give the engine that the organisation has of its own, if any.
+@dataclass(frozen=True)
+class BuildSettings:
+    """How an organisation is built: the engine that it has of its own, if any, and whether its docs are wanted."""
 
-    Raises `LeaseLost`.
-    """
+    engine: str | None = None
+    docs: bool = False
+
+
+def begin_models(database: Database, claim: Claim) -> BuildSettings:
+    """Forget the models of an earlier attempt; give the organisation's settings. Raises `LeaseLost`."""
     with database.transaction() as connection:
         _fenced(connection, claim, statement("hold_run"))
         connection.execute("delete from kiket_analytics.run_models where run_id = %s", [claim.run.run_id])
         row = connection.execute(
-            "select engine from kiket_analytics.analytics_settings where organization_id = %s",
+            "select engine, docs from kiket_analytics.analytics_settings where organization_id = %s",
             [claim.run.organization_id],
         ).fetchone()
-        return row["engine"] if row else None
+        return BuildSettings(**row) if row else BuildSettings()
 
 
 def mark_built(database: Database, claim: Claim) -> Run:

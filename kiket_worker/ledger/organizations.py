@@ -44,6 +44,8 @@ class Organization:
     due_at: datetime | None
     # Its own, where it does not go with the installation's.
     engine: str | None = None
+    # Whether each of its runs leaves its docs.
+    docs: bool = False
 
 
 def find(database: Database, slug: str) -> Organization:
@@ -68,6 +70,7 @@ def save_settings(
     use_plan_default: bool = False,
     release: bool = False,
     engine: str | None = None,
+    docs: bool | None = None,
 ) -> None:
     """Change an organisation's settings; None leaves a setting as it is.
 
@@ -83,6 +86,7 @@ def save_settings(
                 "use_plan_default": use_plan_default,
                 "release": release,
                 "engine": engine,
+                "docs": docs,
             },
         )
 

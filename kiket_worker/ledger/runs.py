@@ -49,6 +49,7 @@ class Request:
     full_refresh: bool = False
     docs: bool = False
     selection: Sequence[str] | None = None
+    traceparent: str | None = None
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ class Run:
     not_before: datetime | None
     crashes: int
     handed_back: bool
+    traceparent: str | None
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Run":

@@ -7,7 +7,7 @@ from threading import Semaphore
 import dramatiq
 
 from kiket_worker import events
-from kiket_worker.contract import QUEUE_REQUESTS, InvalidMessage, RefreshMessage
+from kiket_worker.contract import QUEUE_REQUESTS, InvalidMessage, RefreshMessage, known_traceparent
 from kiket_worker.errors import KiketError, UnknownOrganization, WorkerStopped
 from kiket_worker.queue.broker import DeadLetter, MemoryBroker, QuorumBroker
 from kiket_worker.queue.encoder import ACTOR_NAME
@@ -44,9 +44,12 @@ class Consumers:
         self._broker.halted.set()
         self._worker.stop(timeout=_STOP_MILLISECONDS)
 
-    def _receive(self, body: bytes) -> None:
+    def _receive(self, body: bytes, traceparent: object = None) -> None:
         try:
-            self._handle(RefreshMessage.from_bytes(body))
+            message = RefreshMessage.from_bytes(body)
+            if message.caller is None and (caller := known_traceparent(traceparent)):
+                message = message.model_copy(update={"traceparent": caller})
+            self._handle(message)
         except InvalidMessage as fault:
             self._reject(body, "message_invalid", str(fault))
         except UnknownOrganization as fault:

@@ -7,7 +7,7 @@ follows another, because the connection was lost, goes on with its slots: the th
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from queue import Empty, Queue
@@ -20,6 +20,8 @@ from dramatiq.errors import ConnectionClosed
 
 from kiket_worker.queue.faults import CONNECTION_FAULTS
 
+# As W3C Trace Context names it, and the instrumentation of AMQP clients sends it.
+HEADER_TRACEPARENT = "traceparent"
 # How long a message may wait for a thread that is free, and how often RabbitMQ is asked by a worker with nothing to do.
 POLL_SECONDS = 0.05
 # A connection whose slots are all taken has to answer RabbitMQ's heartbeats all the same.
@@ -69,8 +71,11 @@ class _Pulling(dramatiq.Consumer):
     def close(self) -> None:
         """Nothing to close."""
 
-    def _wrap(self, body: bytes, handle: Any) -> dramatiq.MessageProxy:
-        proxy = dramatiq.MessageProxy(dramatiq.Message.decode(body))
+    def _wrap(self, body: bytes, handle: Any, headers: Mapping[str, Any] | None = None) -> dramatiq.MessageProxy:
+        message = dramatiq.Message.decode(body)
+        if headers and (traceparent := headers.get(HEADER_TRACEPARENT)):
+            message = message.copy(kwargs=message.kwargs | {"traceparent": traceparent})
+        proxy = dramatiq.MessageProxy(message)
         self._unsettled[proxy.message_id] = handle
         return proxy
 
@@ -149,9 +154,9 @@ class RabbitmqConsumer(_Pulling):
     def _fetch(self) -> dramatiq.MessageProxy | None:
         try:
             for name in self._queue_names:
-                method, _, body = self._channel.basic_get(name)
+                method, properties, body = self._channel.basic_get(name)
                 if method is not None:
-                    return self._wrap(body, method.delivery_tag)
+                    return self._wrap(body, method.delivery_tag, properties.headers)
         except (*CONNECTION_FAULTS, AssertionError) as fault:
             raise _closed(fault) from None
         return None

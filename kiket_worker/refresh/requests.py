@@ -22,6 +22,7 @@ def accept(database: Database, message: RefreshMessage, *, forced: bool = False)
             full_refresh=message.full_refresh,
             docs=message.docs,
             selection=message.select,
+            traceparent=message.caller,
         ),
     )
 

@@ -26,14 +26,15 @@ _HEADING = re.compile(r"\bError in \w+ \S+ \(\S+\)$")
 def build(attempt: Attempt) -> Status:
     """running → built: dbt builds the organisation's schema, as the organisation's own role."""
     services, claim = attempt.services, attempt.claim
-    engine = services.engine_of(attempts.begin_models(services.database, claim))
+    settings = attempts.begin_models(services.database, claim)
+    engine = services.engine_of(settings.engine)
     ensure_shared_models(attempt)
     tenant = log_in(attempt)
     options = Options(
         workdir=attempt.workdir,
         application_name=application_name(claim.run.run_id),
         full_refresh=claim.run.full_refresh,
-        docs=claim.run.docs,
+        docs=claim.run.docs or settings.docs,
         selection=tuple(claim.run.selection or ()),
         exclusion=(SHARED_MODELS,),
         most_bytes=WHILE_BUILDING * services.isolation.limits.quota_megabytes * 1024 * 1024,

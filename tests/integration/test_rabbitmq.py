@@ -248,3 +248,20 @@ def test_a_url_that_cannot_be_read_is_a_wrong_setting_and_not_repeated(url: str)
     with pytest.raises(InvalidSetting, match="RABBITMQ_URL") as caught:
         open_broker(settings_for(url))
     assert "hun" not in str(caught.value)
+
+
+def test_a_caller_is_known_by_the_messages_header_unless_its_body_names_one(queues: Queues) -> None:
+    trace, other = (f"00-{digit * 32}-00f067aa0ba902b7-01" for digit in "ab")
+    sent = [
+        (b'{"version":1,"organization":"acme"}', {"traceparent": trace}, trace),
+        (b'{"version":1,"organization":"acme","traceparent":"%s"}' % other.encode(), {"traceparent": trace}, other),
+        (b'{"version":1,"organization":"acme","traceparent":"none"}', {"traceparent": trace}, trace),
+        (b'{"version":1,"organization":"acme"}', {"traceparent": [trace]}, None),
+        (b'{"version":1,"organization":"acme"}', {}, None),
+    ]
+    handled: SimpleQueue[str | None] = SimpleQueue()
+    with queues.consumed_by(lambda message: handled.put(message.caller)), channel_to(queues.url) as channel:
+        for body, headers, caller in sent:
+            channel.basic_publish("", QUEUE_REQUESTS, body, pika.BasicProperties(headers=headers))
+            assert handled.get(timeout=20) == caller
+    assert queues.unsettled() == 0

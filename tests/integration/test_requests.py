@@ -103,6 +103,14 @@ def test_who_asked_first_is_kept(ledger: Database) -> None:
     assert runs.get(ledger, accepted.run_id).requested_by == "user:1"
 
 
+def test_a_run_belongs_to_the_trace_of_who_asked_first_with_one(ledger: Database) -> None:
+    traces = [f"00-{digit * 32}-00f067aa0ba902b7-01" for digit in "ab"]
+    accepted = runs.request(ledger, ACME)
+    for trace in traces:
+        runs.request(ledger, replace(ACME, traceparent=trace))
+    assert runs.get(ledger, accepted.run_id).traceparent == traces[0]
+
+
 def test_a_request_that_joins_a_scheduled_run_does_not_wait_behind_the_schedule(
     ledger: Database, sample_database: Any
 ) -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kiket_worker.contract import MESSAGE_LIMIT_BYTES, InvalidMessage, Reason, RefreshMessage
+from kiket_worker.contract import MESSAGE_LIMIT_BYTES, InvalidMessage, Reason, RefreshMessage, known_traceparent
 
 # As an AMQP client in another language would send it (design, "Contracts").
 DESIGN_EXAMPLE = """
@@ -28,6 +28,7 @@ messages = st.builds(
     full_refresh=st.booleans(),
     docs=st.booleans(),
     select=st.none() | st.lists(texts, min_size=1, max_size=20),
+    traceparent=st.none() | texts,
     kiket_run_id=st.none() | st.uuids(),
 )
 json_values = st.recursive(
@@ -58,6 +59,37 @@ def test_what_is_written_is_read_back(message: RefreshMessage) -> None:
 def test_fields_of_newer_publishers_are_ignored(message: RefreshMessage, unknown: dict[str, Any]) -> None:
     document = json.loads(message.to_bytes()) | unknown
     assert RefreshMessage.from_bytes(json.dumps(document).encode()) == message
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7"
+
+
+@pytest.mark.parametrize(
+    ("traceparent", "caller"),
+    [
+        (f"00-{TRACE}-01", f"00-{TRACE}-01"),
+        (f"00-{TRACE}-00", f"00-{TRACE}-00"),
+        # A later version may put more behind it.
+        (f"cc-{TRACE}-01-what-comes", f"00-{TRACE}-01"),
+        (f"00-{TRACE}-01-more", None),
+        (f"ff-{TRACE}-01", None),
+        (f"00-{'0' * 32}-00f067aa0ba902b7-01", None),
+        (f"00-4bf92f3577b34da6a3ce929d0e0e4736-{'0' * 16}-01", None),
+        (f"00-{TRACE.upper()}-01", None),
+        (f"00-{TRACE}-01\n", None),
+        ("x", None),
+        (None, None),
+    ],
+)
+def test_a_traceparent_counts_where_it_is_one(traceparent: str | None, caller: str | None) -> None:
+    message = RefreshMessage.from_bytes(body(traceparent=traceparent))
+    assert message.caller == caller
+    assert known_traceparent(traceparent) == caller
+
+
+@pytest.mark.parametrize("header", [b"00-" + TRACE.encode() + b"-01", 7, ["x"], {"a": 1}])
+def test_a_header_of_another_type_is_no_traceparent(header: object) -> None:
+    assert known_traceparent(header) is None
 
 
 def test_the_example_of_the_design_is_read() -> None:

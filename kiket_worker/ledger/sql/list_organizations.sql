@@ -14,6 +14,7 @@ select
     settings.last_run_at,
     settings.quarantine_reason,
     settings.engine,
+    coalesce(settings.docs, false) as docs,
     tenant.can_have_schema,
     case
         when settings.enabled
