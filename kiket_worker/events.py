@@ -24,13 +24,18 @@ class Event:
     fields: frozenset[str]
     remedy: str = ""
 
+    @property
+    def level_name(self) -> str:
+        """The level as it stands in the log's lines."""
+        return logging.getLevelName(self.level).lower()
+
     def log(self, **fields: Any) -> None:
         """Write the event. Raises `TypeError` for a field that the event does not have."""
         if unknown := fields.keys() - self.fields:
             raise TypeError(f"event {self.name} has no field {', '.join(sorted(unknown))}")
         present = {name: value for name, value in fields.items() if value is not None}
         structlog.get_logger().log(self.level, self.name, **present)
-        for listener in _listeners:
+        for listener in tuple(_listeners):  # Other threads' come and go.
             listener(self, present)
 
 
@@ -92,7 +97,9 @@ RUN_COALESCED = Event(
     "A request joined the run that waits already.",
     frozenset({"organization", "run_id", "reason"}),
 )
-RUN_CLAIMED = Event("run.claimed", logging.INFO, "A worker holds the lease and begins an attempt.", _RUN)
+RUN_CLAIMED = Event(
+    "run.claimed", logging.INFO, "A worker holds the lease and begins an attempt.", _RUN | {"step_seconds"}
+)
 RUN_TAKEN_OVER = Event(
     "run.taken_over",
     logging.WARNING,
@@ -160,18 +167,20 @@ ENGINE_REFUTED = Event(
     frozenset({"organization", "worker", "bundle_digest", "duration_seconds", "reasons"}),
     "Refresh the organisations again (dbt itself runs now) and report the reasons: the proof has a hole.",
 )
-RUN_BUILT = Event("run.built", logging.INFO, "Every model was built.", _RUN | {"duration_seconds", "models"})
+RUN_BUILT = Event(
+    "run.built", logging.INFO, "Every model was built.", _RUN | {"duration_seconds", "step_seconds", "models"}
+)
 RUN_ARCHIVED = Event(
     "run.archived",
     logging.INFO,
     "Every artifact of the attempt is stored and indexed.",
-    _RUN | {"duration_seconds", "artifacts", "files", "bytes"},
+    _RUN | {"duration_seconds", "step_seconds", "artifacts", "files", "bytes"},
 )
 RUN_SUCCEEDED = Event(
     "run.succeeded",
     logging.INFO,
     "The run is complete and its usage recorded.",
-    _RUN | {"duration_seconds", "usage_events"},
+    _RUN | {"duration_seconds", "step_seconds", "usage_events"},
 )
 RUN_FAILED = Event(
     "run.failed",
@@ -254,6 +263,13 @@ SHARED_FAILED = Event(
     "The shared models were not built; organisations go on with those of the last time, if there are any.",
     frozenset({"worker", "duration_seconds", "error_kind", "error", "artifacts"}),
     "By `error_kind`, as for `run.failed`; it is tried again after ten minutes.",
+)
+TELEMETRY_DROPPED = Event(
+    "telemetry.dropped",
+    logging.WARNING,
+    "Log records or spans did not get to the collector and are lost; runs are not affected, and their files have them.",
+    frozenset({"signal", "records"}),
+    "See that the collector at OTEL_EXPORTER_OTLP_ENDPOINT answers and keeps up.",
 )
 LIBRARY_WARNED = Event(
     "library.warned",

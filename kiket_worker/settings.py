@@ -34,6 +34,13 @@ def _is_artifacts_url(value: str) -> str:
     raise ValueError("must be s3://bucket/prefix or file:///directory")
 
 
+def _is_http_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise ValueError("must be a URL that begins with http:// or https://, as http://collector:4318")
+    return value
+
+
 # A version, and a secret as long as what `openssl rand -base64 32` prints.
 _TENANT_KEY = re.compile(r"([1-9][0-9]{0,5}):([A-Za-z0-9+/=_-]{32,512})")
 
@@ -120,7 +127,34 @@ class Settings(BaseSettings):
     max_crashes: int = Field(3, alias="KIKET_MAX_CRASHES", ge=1, le=100)
     outbox_interval_seconds: _Seconds = Field(1, alias="KIKET_OUTBOX_INTERVAL_SECONDS")
     retry_base_seconds: _Seconds = Field(5, alias="KIKET_RETRY_BASE_SECONDS")
+    run_log_megabytes: int = Field(32, alias="KIKET_RUN_LOG_MEGABYTES", ge=1, le=10_000)
     run_time_limit_seconds: _Seconds = Field(1800, alias="KIKET_RUN_TIME_LIMIT_SECONDS")
+
+    # Read by the OpenTelemetry SDK itself, like the other OTEL_* variables; here only what decides whether it is used.
+    otel_endpoint: Annotated[str, AfterValidator(_is_http_url)] | None = Field(
+        None, alias="OTEL_EXPORTER_OTLP_ENDPOINT"
+    )
+    otel_logs_endpoint: Annotated[str, AfterValidator(_is_http_url)] | None = Field(
+        None, alias="OTEL_EXPORTER_OTLP_LOGS_ENDPOINT"
+    )
+    otel_traces_endpoint: Annotated[str, AfterValidator(_is_http_url)] | None = Field(
+        None, alias="OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+    )
+    otel_protocol: Literal["http/protobuf"] = Field("http/protobuf", alias="OTEL_EXPORTER_OTLP_PROTOCOL")
+    otel_logs_exporter: Literal["otlp", "none"] = Field("otlp", alias="OTEL_LOGS_EXPORTER")
+    otel_traces_exporter: Literal["otlp", "none"] = Field("otlp", alias="OTEL_TRACES_EXPORTER")
+    otel_log_queue_size: int = Field(2048, alias="OTEL_BLRP_MAX_QUEUE_SIZE", ge=512, le=1_000_000)
+    otel_span_queue_size: int = Field(2048, alias="OTEL_BSP_MAX_QUEUE_SIZE", ge=512, le=1_000_000)
+
+    @property
+    def exports_logs(self) -> bool:
+        """Whether log records go to a collector."""
+        return bool(self.otel_endpoint or self.otel_logs_endpoint) and self.otel_logs_exporter == "otlp"
+
+    @property
+    def exports_traces(self) -> bool:
+        """Whether spans go to a collector."""
+        return bool(self.otel_endpoint or self.otel_traces_endpoint) and self.otel_traces_exporter == "otlp"
 
     @property
     def engine(self) -> EngineName:

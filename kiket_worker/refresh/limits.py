@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import copy_context
 
 from kiket_worker import events
 from kiket_worker.errors import KiketError, PostgresUnreachable, QuotaExceeded, TenantOverran
@@ -24,7 +25,11 @@ def kept_within(attempt: Attempt) -> Iterator[None]:
     """
     ended = threading.Event()
     watcher = threading.Thread(
-        target=_watch, args=(attempt, ended), daemon=True, name=f"limits-{attempt.claim.schema_name}"
+        # What it logs belongs to the attempt's trace.
+        target=copy_context().run,
+        args=(_watch, attempt, ended),
+        daemon=True,
+        name=f"limits-{attempt.claim.schema_name}",
     )
     watcher.start()
     try:

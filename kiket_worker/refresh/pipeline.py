@@ -7,6 +7,7 @@ lost lease ends only this attempt, silently, because the run is another worker's
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from uuid import UUID
 
 from kiket_worker import events
@@ -32,10 +33,19 @@ from kiket_worker.tenants.schema import schema_name
 
 _PATIENCE_SECONDS = 0.5
 
-STEPS: dict[Status, Callable[[Attempt], Status]] = {
-    Status.RUNNING: build,
-    Status.BUILT: archive_artifacts,
-    Status.ARCHIVED: record_usage,
+
+@dataclass(frozen=True)
+class Step:
+    """What is done for a run of one status, and the name that it has in traces and metrics."""
+
+    name: str
+    take: Callable[[Attempt], Status]
+
+
+STEPS: dict[Status, Step] = {
+    Status.RUNNING: Step("build", build),
+    Status.BUILT: Step("archive", archive_artifacts),
+    Status.ARCHIVED: Step("record", record_usage),
 }
 
 
@@ -50,7 +60,7 @@ def refresh(run_id: UUID, services: Services, cancellation: Cancellation) -> Sta
 
 
 def _refresh(run_id: UUID, services: Services, cancellation: Cancellation) -> Status | None:
-    claimed_at = time.monotonic()
+    claimed_at, began = time.monotonic(), time.time_ns()
     claimed = claims.claim(
         services.database,
         run_id,
@@ -72,15 +82,27 @@ def _refresh(run_id: UUID, services: Services, cancellation: Cancellation) -> St
     with (
         lease.kept(services.database, claimed, cancellation, claimed_at=claimed_at, ttl_seconds=ttl_seconds),
         workdir() as folder,
+        services.telemetry.recording(
+            folder,
+            organization=claimed.run.organization_slug,
+            run_id=run_id,
+            attempt=claimed.run.attempt,
+            bundle_digest=services.bundle.digest,
+            traceparent=claimed.run.traceparent,
+            began=began,
+        ) as recording,
     ):
-        return _work(Attempt(services, claimed, folder, cancellation))
+        recording.past("claim", began)
+        return _work(
+            Attempt(services, claimed, folder, cancellation, recording), round(time.monotonic() - claimed_at, 3)
+        )
 
 
-def _work(attempt: Attempt) -> Status:
+def _work(attempt: Attempt, claim_seconds: float) -> Status:
     run = attempt.claim.run
     if attempt.claim.sessions_ended is not None:
         attempt.log(events.RUN_TAKEN_OVER, sessions_ended=attempt.claim.sessions_ended)
-    attempt.log(events.RUN_CLAIMED)
+    attempt.log(events.RUN_CLAIMED, step_seconds=claim_seconds)
     try:
         if run.cancel_requested_at:  # Asked for while the run waited, or while it was executed by a worker that died.
             return _cancel(attempt)
@@ -112,7 +134,8 @@ def _take_steps(attempt: Attempt) -> Status:
 
 
 def _take_step(attempt: Attempt, status: Status) -> Status:
-    status = STEPS[status](attempt)
+    with attempt.step(STEPS[status].name):
+        status = STEPS[status].take(attempt)
     if attempt.cancellation.reason and not status.has_ended:
         raise attempt.cancellation.reason
     return status

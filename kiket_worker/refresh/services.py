@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kiket_worker.artifacts.store import Store, open_store
 from kiket_worker.dbt.bundle import SHARED_MODELS, Bundle, core_bundle, shared_bundle
@@ -27,6 +28,9 @@ from kiket_worker.tenants.keys import TenantKeys
 from kiket_worker.tenants.login import Login
 from kiket_worker.tenants.provisioning import Limits
 
+if TYPE_CHECKING:
+    from kiket_worker.telemetry.process import Telemetry
+
 
 @dataclass(frozen=True)
 class Services:
@@ -44,6 +48,8 @@ class Services:
     lease_ttl_seconds: float
     retries: RetryPolicy
     random: Callable[[], float]
+    telemetry: "Telemetry"
+    most_log_bytes: int = 32 * 1024 * 1024
     turns: Turns = field(default_factory=Turns)
     engines: Mapping[str, Engine] = field(default_factory=dict)
 
@@ -59,6 +65,9 @@ class Services:
 
 def open_services(settings: Settings, database: Database, publish: Callable[[Waiting], None]) -> Services:
     """The parts as the settings name them. Raises `InvalidSetting`, and `RolesNotSetUp`."""
+    # A fifth of a command's start, and only those that refresh need it.
+    from kiket_worker.telemetry.process import Telemetry  # noqa: PLC0415
+
     connection = DbtConnection.from_settings(settings)
     isolation = open_isolation(settings, connection)
     isolation.check(database)
@@ -94,6 +103,8 @@ def open_services(settings: Settings, database: Database, publish: Callable[[Wai
         lease_ttl_seconds=settings.lease_ttl_seconds,
         retries=RetryPolicy(settings.max_attempts, settings.max_crashes, settings.retry_base_seconds),
         random=random.random,
+        telemetry=Telemetry.from_settings(settings, worker),
+        most_log_bytes=settings.run_log_megabytes * 1024 * 1024,
     )
 
 
@@ -121,7 +132,8 @@ def prepare(services: Services) -> None:
 
 
 def close(services: Services) -> None:
-    """End what goes on in the background."""
+    """End what goes on in the background, and send what telemetry waits."""
+    services.telemetry.close()
     if isinstance(services.engine, ReplayEngine):
         services.engine.library.close()
 

@@ -4,6 +4,7 @@ A step raises what keeps it from getting there, and the pipeline ends the run ac
 """
 
 import re
+from dataclasses import asdict
 
 from kiket_worker import __version__, events
 from kiket_worker.artifacts.archive import ArchivedSet, archive
@@ -37,9 +38,10 @@ def build(attempt: Attempt) -> Status:
         docs=claim.run.docs or settings.docs,
         selection=tuple(claim.run.selection or ()),
         exclusion=(SHARED_MODELS,),
+        most_log_bytes=services.most_log_bytes,
         most_bytes=WHILE_BUILDING * services.isolation.limits.quota_megabytes * 1024 * 1024,
     )
-    listener = Listener(lambda model: _record_model(attempt, model))
+    listener = Listener(lambda model: _record_model(attempt, model), attempt.recording.dbt_event)
     try:
         with kept_within(attempt):
             attempt.outcome = engine.run(services.bundle, tenant, options, listener, attempt.cancellation)
@@ -58,7 +60,12 @@ def build(attempt: Attempt) -> Status:
         raise attempt.outcome.failure
     check_quota(attempt)
     attempts.mark_built(services.database, claim)
-    attempt.log(events.RUN_BUILT, duration_seconds=attempt.elapsed_seconds(), models=len(attempt.outcome.models))
+    attempt.log(
+        events.RUN_BUILT,
+        duration_seconds=attempt.elapsed_seconds(),
+        step_seconds=attempt.step_seconds(),
+        models=len(attempt.outcome.models),
+    )
     return Status.BUILT
 
 
@@ -92,7 +99,12 @@ def archive_artifacts(attempt: Attempt) -> Status:
 def record_usage(attempt: Attempt) -> Status:
     """archived → succeeded: usage events, `last_run_at`, the lease and the run's end in one transaction."""
     _, usage_events = attempts.succeed(attempt.services.database, attempt.claim)
-    attempt.log(events.RUN_SUCCEEDED, duration_seconds=attempt.elapsed_seconds(), usage_events=usage_events)
+    attempt.log(
+        events.RUN_SUCCEEDED,
+        duration_seconds=attempt.elapsed_seconds(),
+        step_seconds=attempt.step_seconds(),
+        usage_events=usage_events,
+    )
     return Status.SUCCEEDED
 
 
@@ -100,10 +112,11 @@ def archive_outcome(attempt: Attempt) -> ArchivedSet:
     """Store what the engine has left, whether it succeeded or not. Raises what the store raises."""
     services, run = attempt.services, attempt.claim.run
     assert attempt.outcome is not None
+    cut = attempt.outcome.cut | attempt.recording.seal()
     attempt.archived = archive(
         services.store,
         f"{run.organization_slug}/{run.run_id}/{run.attempt}",
-        attempt.outcome.files,
+        attempt.outcome.files | {attempt.recording.path.name: attempt.recording.path},
         {
             "run_id": str(run.run_id),
             "organization": run.organization_slug,
@@ -111,12 +124,14 @@ def archive_outcome(attempt: Attempt) -> ArchivedSet:
             "bundle_digest": services.bundle.digest,
             "engine": attempt.outcome.engine,
             "versions": {"kiket-worker": __version__} | attempt.outcome.versions,
+            "cut": {name: asdict(left_out) for name, left_out in cut.items()},
         },
         scratch=attempt.workdir,
     )
     attempt.log(
         events.RUN_ARCHIVED,
         duration_seconds=attempt.elapsed_seconds(),
+        step_seconds=attempt.step_seconds(),
         artifacts=attempt.archived.location,
         files=len(attempt.archived.files),
         bytes=attempt.archived.size,

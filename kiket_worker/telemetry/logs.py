@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from contextlib import AbstractContextManager, nullcontext
 from typing import TextIO
 
 import structlog
@@ -34,6 +35,11 @@ def set_up_logs(stream: TextIO | None = None) -> None:
         )
     )
     logging.basicConfig(level=logging.WARNING, handlers=[handler], force=True)
+
+
+def traced(trace_id: str | None) -> AbstractContextManager[None]:
+    """Name a trace in each line that this thread writes until the block ends."""
+    return structlog.contextvars.bound_contextvars(trace_id=trace_id) if trace_id else nullcontext()
 
 
 def silence_logs() -> None:

@@ -24,7 +24,7 @@ class RotatedLog:
     """
 
     def __init__(self, path: Path, most_bytes: int, tell: Callable[[Cut], bytes]) -> None:
-        self._path = path
+        self.path = path
         self._half = max(1, most_bytes // 2)
         self._tell = tell
         self._file = path.open("ab")
@@ -41,6 +41,11 @@ class RotatedLog:
     ) -> None:
         self.close()
 
+    @property
+    def is_open(self) -> bool:
+        """Whether lines may still be added."""
+        return not self._file.closed
+
     def write(self, line: bytes) -> None:
         """Add a line, or a part of one. Raises `OSError` where the disk does."""
         if self._newer is None:
@@ -48,14 +53,14 @@ class RotatedLog:
                 self._room -= len(line)
                 self._file.write(line)
                 return
-            self._newer = _Segment(self._path.with_name(f".{self._path.name}.1"))
+            self._newer = _Segment(self.path.with_name(f".{self.path.name}.1"))
         if self._newer.bytes + len(line) > self._half // 2:
             if self._older:
                 self._cut_lines += self._older.lines
                 self._cut_bytes += self._older.bytes
                 self._older.remove()
             self._older, free = self._newer, ".1" if self._newer.path.suffix == ".2" else ".2"
-            self._newer = _Segment(self._path.with_name(f".{self._path.name}{free}"))
+            self._newer = _Segment(self.path.with_name(f".{self.path.name}{free}"))
         self._newer.write(line)
 
     def close(self) -> Cut | None:

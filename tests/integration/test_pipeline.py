@@ -16,7 +16,7 @@ from kiket_worker.errors import ArtifactsRefused, ArtifactsUnreachable, KiketErr
 from kiket_worker.ledger import leases, runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Status
-from kiket_worker.refresh.pipeline import STEPS, refresh
+from kiket_worker.refresh.pipeline import STEPS, Step, refresh
 from kiket_worker.tenants.sessions import application_name
 from tests.support.dbt_scripts import processes_of, until
 from tests.support.refreshes import Refreshes, shared_models
@@ -116,7 +116,7 @@ def test_a_refresh_takes_its_steps_in_order_and_leaves_artifacts_usage_and_the_t
     assert (run.attempt, run.worker, run.billable, run.error_kind) == (1, "here", True, None)
     assert refreshes.faults(run_id) == []
     index = json.loads(refreshes.store.get(f"acme/{run_id}/1/index.json"))
-    assert {file["name"] for file in index["files"]} == {"run_results.json", "dbt.log"}
+    assert {file["name"] for file in index["files"]} == {"run_results.json", "dbt.log", "otel-logs.jsonl"}
     assert (index["run_id"], index["organization"], index["attempt"]) == (str(run_id), "acme", 1)
     assert (index["engine"], len(index["bundle_digest"])) == ("executable", 64)
 
@@ -326,7 +326,7 @@ def test_an_archived_run_only_records_its_usage_and_once(refreshes: Refreshes, m
         def die(_: object) -> Status:
             raise WorkerStopped("after the archive")
 
-        patch.setitem(STEPS, Status.ARCHIVED, die)
+        patch.setitem(STEPS, Status.ARCHIVED, Step("record", die))
         assert refresh(run_id, refreshes.services(GOOD), Cancellation()) is Status.ARCHIVED
     assert refreshes.run(run_id).status is Status.ARCHIVED
     assert refreshes.usage() == []

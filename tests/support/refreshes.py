@@ -28,6 +28,7 @@ from kiket_worker.refresh.pipeline import refresh
 from kiket_worker.refresh.retries import RetryPolicy
 from kiket_worker.refresh.services import Services
 from kiket_worker.telemetry.logs import set_up_logs
+from kiket_worker.telemetry.process import Telemetry
 from kiket_worker.tenants.isolation import Isolation, SharedRole
 from kiket_worker.tenants.login import Login
 from kiket_worker.tenants.provisioning import Limits
@@ -125,6 +126,7 @@ class Refreshes:
             lease_ttl_seconds=lease_ttl_seconds,
             retries=RetryPolicy(attempts=3, crashes=2, base_seconds=0.01),
             random=lambda: 1.0,
+            telemetry=Telemetry(worker),
         )
 
     def request(self, slug: str = "acme", **options: Any) -> RunId:

@@ -24,6 +24,7 @@ FIELDS = {"organization", "run_id", "attempt", "worker", "model_id", "error_kind
     *("error", "reason", "artifacts", "files", "bytes", "models", "usage_events", "rows_affected", "sessions_ended"),
     *("queued", "published", "interval_seconds", "concurrency", "library", "message"),
     *("delay_seconds", "drift", "overrun", "quota_bytes", "role"),
+    *("step_seconds", "signal", "records"),
     *("bundle_digest", "replayable", "reasons", "answers"),
 }
 
