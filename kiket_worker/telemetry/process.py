@@ -15,6 +15,7 @@ from opentelemetry.sdk.resources import (
     Resource,
 )
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
 
 from kiket_worker import __version__
 from kiket_worker.settings import Settings
@@ -47,7 +48,13 @@ class Telemetry:
         self._resource: dict[str, Value] = {
             name: value for name, value in resource.attributes.items() if isinstance(value, str | int | float)
         }
-        self._tracers = TracerProvider(resource=resource, id_generator=RunIds(), shutdown_on_exit=False)
+        self._tracers = TracerProvider(
+            # Spans that nobody gets are ids for the log's records and nothing more. None: as OTEL_TRACES_SAMPLER says.
+            None if span_queue_size else ALWAYS_OFF,
+            resource,
+            id_generator=RunIds(),
+            shutdown_on_exit=False,
+        )
         self._tracer = self._tracers.get_tracer("kiket-worker", __version__)
         self._export: Export | None = None
         self._end_exports: Callable[[], None] | None = None

@@ -19,6 +19,9 @@ from kiket_worker.events import Event
 WORKER_SCOPE = "kiket-worker"
 DBT_SCOPE = "dbt"
 
+_text = json.encoder.encode_basestring_ascii
+_VERSION = f',"version":{_text(__version__)}'
+
 # Data model, "Severity Fields"; by the names of levels, dbt's as well.
 _SEVERITY = {"debug": 5, "test": 5, "info": 9, "warn": 13, "warning": 13, "error": 17}
 
@@ -91,55 +94,47 @@ def nanoseconds(text: object) -> int | None:
 
 def line(resource: Mapping[str, Value], records: Iterable[Record]) -> bytes:
     """Records as one line of a file."""
-    scopes: dict[str, list[dict[str, Any]]] = {}
+    scopes: dict[str, list[str]] = {}
     for record in records:
         scopes.setdefault(record.scope, []).append(_document(record))
-    document = {
-        "resourceLogs": [
-            {
-                "resource": {"attributes": _attributes(resource)},
-                "scopeLogs": [
-                    {
-                        "scope": {"name": name} | ({"version": __version__} if name == WORKER_SCOPE else {}),
-                        "logRecords": found,
-                    }
-                    for name, found in scopes.items()
-                ],
-            }
-        ]
-    }
-    return json.dumps(document, separators=(",", ":")).encode() + b"\n"
+    groups = ",".join(
+        f'{{"scope":{{"name":{_text(name)}{_VERSION if name == WORKER_SCOPE else ""}}},'
+        f'"logRecords":[{",".join(documents)}]}}'
+        for name, documents in scopes.items()
+    )
+    about = _attributes(resource)
+    return f'{{"resourceLogs":[{{"resource":{{"attributes":{about}}},"scopeLogs":[{groups}]}}]}}\n'.encode()
 
 
-def _document(record: Record) -> dict[str, Any]:
-    document = {
-        "timeUnixNano": str(record.time),
-        "observedTimeUnixNano": str(record.observed),
-        "severityNumber": record.severity,
-        "severityText": record.level.upper(),
-        "eventName": record.name,
-        "body": {"stringValue": record.body},
-        "attributes": _attributes(record.attributes),
-    }
-    if record.span.is_valid:
-        document |= {
-            "traceId": f"{record.span.trace_id:032x}",
-            "spanId": f"{record.span.span_id:016x}",
-            "flags": int(record.span.trace_flags),
-        }
-    return document
+# Written by hand, as each refresh writes some fifty of them: `json` takes more than twice as long.
+def _document(record: Record) -> str:
+    span = record.span
+    ids = (
+        f',"traceId":"{span.trace_id:032x}","spanId":"{span.span_id:016x}","flags":{int(span.trace_flags)}'
+        if span.is_valid
+        else ""
+    )
+    return (
+        f'{{"timeUnixNano":"{record.time}","observedTimeUnixNano":"{record.observed}",'
+        f'"severityNumber":{record.severity},"severityText":{_text(record.level.upper())},'
+        f'"eventName":{_text(record.name)},"body":{{"stringValue":{_text(record.body)}}},'
+        f'"attributes":{_attributes(record.attributes)}{ids}}}'
+    )
 
 
-def _attributes(attributes: Mapping[str, Value]) -> list[dict[str, Any]]:
-    return [{"key": name, "value": _typed(value)} for name, value in attributes.items()]
+def _attributes(attributes: Mapping[str, Value]) -> str:
+    pairs = (f'{{"key":{_text(name)},"value":{_typed(value)}}}' for name, value in attributes.items())
+    return f"[{','.join(pairs)}]"
 
 
-def _typed(value: Value) -> dict[str, Any]:
+def _typed(value: Value) -> str:
+    if isinstance(value, str):
+        return f'{{"stringValue":{_text(value)}}}'
     if isinstance(value, bool):
-        return {"boolValue": value}
+        return f'{{"boolValue":{json.dumps(value)}}}'
     if isinstance(value, int):
-        return {"intValue": str(value)}
-    return {"doubleValue": value} if isinstance(value, float) else {"stringValue": value}
+        return f'{{"intValue":"{value}"}}'
+    return f'{{"doubleValue":{json.dumps(value)}}}'
 
 
 def _value(value: Any) -> Value:
