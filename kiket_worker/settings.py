@@ -115,6 +115,7 @@ class Settings(BaseSettings):
 
     dbt_executable: Path = Field(Path("dbt"), alias="KIKET_DBT_EXECUTABLE")
     dbt_engine: EngineName | None = Field(None, alias="KIKET_DBT_ENGINE")
+    dbt_has_telemetry: bool = Field(default=False, alias="KIKET_DBT_HAS_TELEMETRY")
     dbt_command: Literal["run", "build"] = Field("run", alias="KIKET_DBT_COMMAND")
     shadow_check_share: float = Field(0.002, alias="KIKET_SHADOW_CHECK_SHARE", ge=0, le=1)
     publish: Publish = Field(Publish.WHOLE, alias="KIKET_PUBLISH")

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Protocol
 from psycopg import Connection
 
 from kiket_worker.dbt.bundle import Bundle
+from kiket_worker.dbt.docs import DocsPage
 from kiket_worker.dbt.results import ModelResult
 from kiket_worker.errors import KiketError
 from kiket_worker.telemetry.rotation import Cut
@@ -94,16 +95,17 @@ class Outcome:
     """What an engine has built, and the files that it leaves for the archive, by their names there.
 
     `engine` is the one that did the work in the end, and `deoptimised` why it is not the one that was asked. `cut` is
-    what was left out of files that were too long, by their names.
+    what was left out of files that were too long, by their names, and `docs` the page of dbt's docs, if it was wanted.
     """
 
     models: tuple[ModelResult, ...]
     files: dict[str, Path] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=dict)
     failure: KiketError | None = None
-    engine: str = "executable"
+    engine: str | None = "executable"
     deoptimised: Deoptimisation | None = None
     cut: dict[str, Cut] = field(default_factory=dict)
+    docs: DocsPage | None = None
 
 
 def _ignore(_: object) -> None:

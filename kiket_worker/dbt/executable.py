@@ -11,9 +11,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from kiket_worker.dbt import own_telemetry
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.child import run_child
 from kiket_worker.dbt.connection import DbtConnection
+from kiket_worker.dbt.docs import DocsPage, take_apart
 from kiket_worker.dbt.engine import Cancellation, Listener, Options, Outcome, SharedModels, Tenant
 from kiket_worker.dbt.guard import CANNOT_EXECUTE
 from kiket_worker.dbt.invocation import arguments, environment
@@ -63,9 +65,19 @@ class ExecutableEngine:
     name = "executable"
 
     def __init__(
-        self, executable: Path, connection: DbtConnection, *, time_limit_seconds: float, command: str = "run"
+        self,
+        executable: Path,
+        connection: DbtConnection,
+        *,
+        time_limit_seconds: float,
+        command: str = "run",
+        has_telemetry: bool = False,
     ) -> None:
-        """`command` is dbt's: `run` builds models, `build` also seeds, snapshots and tests."""
+        """`command` is dbt's: `run` builds models, `build` also seeds, snapshots and tests.
+
+        With `has_telemetry`, the executable writes records of OpenTelemetry by itself, as Fusion does.
+        """
+        self._has_telemetry = has_telemetry
         self._executable = executable
         self._connection = connection
         self._time_limit_seconds = time_limit_seconds
@@ -85,6 +97,7 @@ class ExecutableEngine:
         target = options.workdir / "target"
         log = DbtLog(options, listener, lambda: self.names(bundle, tenant))
         models: tuple[ModelResult, ...] = ()
+        docs: DocsPage | None = None
         failure: KiketError | None = None
         invocation = _Invocation()
         with time_limit(self._time_limit_seconds, cancellation):
@@ -94,6 +107,7 @@ class ExecutableEngine:
                     self._command,
                     *arguments(bundle, tenant, workdir=options.workdir, target=target),
                     *(["--full-refresh"] if options.full_refresh else []),
+                    *(own_telemetry.option() if self._has_telemetry else []),
                     # Joined by `=`, or what a message selects could be an option: --vars of another organisation.
                     *(f"--select={item}" for item in options.selection),
                     *(f"--exclude={item}" for item in options.exclusion),
@@ -113,7 +127,7 @@ class ExecutableEngine:
                 check_schemas(target / "manifest.json", tenant.schema, options.exclusion)
                 models = self._judge(invocation, target, options)
                 if options.docs:
-                    self.document(bundle, tenant, options, cancellation, log)
+                    docs = self.document(bundle, tenant, options, cancellation, log)
             except BuildFailed as fault:
                 failure = fault
                 models = models or _results_if_any(target)
@@ -122,9 +136,14 @@ class ExecutableEngine:
         files = {
             "manifest.json": target / "manifest.json",
             "run_results.json": target / "run_results.json",
-            "catalog.json": _catalog(options),
+            "catalog.json": catalog_of(options),
             LOG_NAME: log.path,
         }
+        if self._has_telemetry:
+            found, left_out = own_telemetry.gather(
+                options.workdir, options.most_log_bytes, lambda: self.names(bundle, tenant)
+            )
+            files, cut = files | found, cut | left_out
         return Outcome(
             models=models,
             files={name: path for name, path in files.items() if path.is_file()},
@@ -132,6 +151,7 @@ class ExecutableEngine:
             failure=cancellation.reason or failure,
             engine=self.name,
             cut=cut,
+            docs=docs,
         )
 
     def names(self, bundle: Bundle, tenant: Tenant | SharedModels) -> Names:
@@ -147,21 +167,21 @@ class ExecutableEngine:
         options: Options,
         cancellation: Cancellation,
         log: DbtLog,
-    ) -> Path:
-        """Have dbt describe what there is, and give its `catalog.json`. Raises `DbtFailed`.
+    ) -> DocsPage:
+        """Have dbt describe what there is: its `catalog.json`, and a page that is given. Raises `DbtFailed`.
 
         The catalog is read from the database, so this comes after the models; in a folder of its own, because dbt
         writes its run results again.
         """
-        catalog, invocation = _catalog(options), _Invocation()
+        folder, invocation = catalog_of(options).parent, _Invocation()
         command = [
-            *(self._find_executable(), "docs", "generate"),
-            *arguments(bundle, tenant, workdir=options.workdir, target=catalog.parent),
+            *(self._find_executable(), "docs", "generate", "--static"),
+            *arguments(bundle, tenant, workdir=options.workdir, target=folder),
         ]
         self._invoke(invocation, command, _ignore, tenant=tenant, options=options, cancellation=cancellation, log=log)
         if invocation.exit_code != 0:
             raise DbtFailed(f"dbt docs generate ended with code {invocation.exit_code}: {invocation.last_words()}")
-        return catalog
+        return take_apart(folder)
 
     def _find_executable(self) -> str:
         """The executable by path, beside this Python, or on PATH. Raises `DbtExecutableMissing`."""
@@ -236,7 +256,8 @@ def time_limit(seconds: float, cancellation: Cancellation) -> Iterator[None]:
         timer.cancel()
 
 
-def _catalog(options: Options) -> Path:
+def catalog_of(options: Options) -> Path:
+    """Where the catalog of a run lies, if its docs are wanted."""
     return options.workdir / "docs" / "catalog.json"
 
 

@@ -174,12 +174,12 @@ def _cancel(attempt: Attempt) -> Status:
 
 
 def _fail(attempt: Attempt, fault: KiketError) -> Status:
-    """End the run as failed. What dbt left is archived if it can be: it is the evidence."""
-    if attempt.outcome and attempt.archived is None:
+    """End the run as failed. What it left is archived if it can be: it is the evidence."""
+    if attempt.archived is None:
         try:
-            attempt.archived = archive_outcome(attempt)
+            attempt.archived = archive_outcome(attempt, fault)
         except Exception as second:  # Whatever it is, the run has to end.
-            fault = fault if attempt.outcome.failure else _named(second)
+            fault = _named(second) if attempt.outcome and not attempt.outcome.failure else fault
     archived = attempt.archived
     ended = _patiently(
         attempt,

@@ -78,6 +78,7 @@ def open_services(settings: Settings, database: Database, publish: Callable[[Wai
         connection,
         time_limit_seconds=settings.run_time_limit_seconds,
         command=settings.dbt_command,
+        has_telemetry=settings.dbt_has_telemetry,
     )
     replay = ReplayEngine(
         executable,

@@ -9,9 +9,9 @@ from dataclasses import asdict
 from kiket_worker import __version__, events
 from kiket_worker.artifacts.archive import ArchivedSet, archive
 from kiket_worker.dbt.bundle import SHARED_MODELS
-from kiket_worker.dbt.engine import Listener, Options, Tenant
+from kiket_worker.dbt.engine import Listener, Options, Outcome, Tenant
 from kiket_worker.dbt.results import ModelResult
-from kiket_worker.errors import LeaseLost
+from kiket_worker.errors import KiketError, LeaseLost
 from kiket_worker.ledger import attempts
 from kiket_worker.ledger.runs import RunModel, Status, lock
 from kiket_worker.refresh.attempt import Attempt
@@ -108,23 +108,25 @@ def record_usage(attempt: Attempt) -> Status:
     return Status.SUCCEEDED
 
 
-def archive_outcome(attempt: Attempt) -> ArchivedSet:
-    """Store what the engine has left, whether it succeeded or not. Raises what the store raises."""
+def archive_outcome(attempt: Attempt, fault: KiketError | None = None) -> ArchivedSet:
+    """Store what the attempt has left, whether it succeeded or ends with a fault. Raises what the store raises."""
     services, run = attempt.services, attempt.claim.run
-    assert attempt.outcome is not None
-    cut = attempt.outcome.cut | attempt.recording.seal()
+    # Of an attempt that failed before dbt began, there are the records of how it came to that.
+    outcome = attempt.outcome or Outcome((), engine=None)
+    cut = outcome.cut | attempt.recording.seal()
     attempt.archived = archive(
         services.store,
         f"{run.organization_slug}/{run.run_id}/{run.attempt}",
-        attempt.outcome.files | {attempt.recording.path.name: attempt.recording.path},
+        outcome.files | {attempt.recording.path.name: attempt.recording.path},
         {
             "run_id": str(run.run_id),
             "organization": run.organization_slug,
             "attempt": run.attempt,
             "bundle_digest": services.bundle.digest,
-            "engine": attempt.outcome.engine,
-            "versions": {"kiket-worker": __version__} | attempt.outcome.versions,
+            "engine": outcome.engine,
+            "versions": {"kiket-worker": __version__} | outcome.versions,
             "cut": {name: asdict(left_out) for name, left_out in cut.items()},
+            "error": {"kind": fault.kind, "message": str(fault)} if fault else None,
         },
         scratch=attempt.workdir,
     )

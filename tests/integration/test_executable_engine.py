@@ -53,12 +53,15 @@ class Rig:
         time_limit_seconds: float = 60,
         cancellation: Cancellation | None = None,
         on_model: Callable[[ModelResult], None] | None = None,
+        has_telemetry: bool = False,
         **options: Any,
     ) -> Outcome:
         workdir = self.folder / f"run-{len(self.workdirs)}"
         workdir.mkdir()
         self.workdirs.append(workdir)
-        engine = ExecutableEngine(executable, self.connection, time_limit_seconds=time_limit_seconds)
+        engine = ExecutableEngine(
+            executable, self.connection, time_limit_seconds=time_limit_seconds, has_telemetry=has_telemetry
+        )
         return engine.run(
             self.bundle,
             ACME,
@@ -342,6 +345,39 @@ def test_dbt_killed_by_somebody_else_is_a_failure_with_its_signal(rig: Rig) -> N
     assert failure(outcome()).retryable
 
 
+OWN_TELEMETRY = """
+logs = Path(arguments[arguments.index("--log-path") + 1])
+logs.mkdir()
+with (logs / arguments[arguments.index("--otel-file-name") + 1]).open("w") as file:
+    print('{"severity_text": "INFO", "body": "Started \\\\"a\\\\""}', file=file)
+    for number in range(COUNT):
+        record = {"severity_text": "ERROR", "attributes": {"msg": 'no integer: "Fix the payroll leak"'}}
+        print(json.dumps(record), file=file)
+build("a")
+"""
+
+
+def test_records_that_a_dbt_writes_by_itself_are_kept_without_values_of_rows(rig: Rig) -> None:
+    script = rig.script(OWN_TELEMETRY.replace("COUNT", "1"))
+    kept = rig.run(script, has_telemetry=True).files["dbt-otel.jsonl"].read_text().splitlines()
+    assert kept[0] == '{"severity_text": "INFO", "body": "Started \\"a\\""}'
+    assert json.loads(kept[1]) == {"severity_text": "ERROR", "attributes": {"msg": 'no integer: "…"'}}
+
+
+def test_of_too_many_records_the_middle_is_left_out(rig: Rig) -> None:
+    script = rig.script(OWN_TELEMETRY.replace("COUNT", "1000"))
+    outcome = rig.run(script, has_telemetry=True, most_log_bytes=10_000)
+    kept = outcome.files["dbt-otel.jsonl"].read_text().splitlines()
+    assert outcome.cut["dbt-otel.jsonl"].lines + len(kept) - 1 == 1001
+    assert len("".join(kept)) < 11_000
+
+
+def test_a_dbt_without_records_of_its_own_is_not_asked_for_any(rig: Rig) -> None:
+    outcome = rig.run(rig.script("assert '--otel-file-name' not in arguments\nbuild('a')"))
+    assert outcome.failure is None
+    assert "dbt-otel.jsonl" not in outcome.files
+
+
 def test_a_ledger_that_does_not_answer_stops_dbt_with_its_own_error(rig: Rig) -> None:
     gone = PostgresUnreachable("gone")
 
@@ -418,6 +454,13 @@ def test_dbt_builds_an_organisation_and_documents_it(real: Real) -> None:
     assert {entry["metadata"]["schema"] for entry in documents["catalog.json"]["nodes"].values()} == {
         "analytics_org_acme"
     }
+    assert outcome.docs is not None
+    page = outcome.docs.shell.read_text()
+    documentation = real.rig.workdirs[-1] / "docs"
+    for name, hole in outcome.docs.holes.items():
+        page = page.replace(hole, (documentation / name).read_text())
+    assert page == (documentation / "static_index.html").read_text()
+    assert "acme" not in outcome.docs.shell.read_text()
     lines = [json.loads(line) for line in outcome.files["dbt.log"].read_text().splitlines()]
     assert {"info", "data"} == set().union(*lines)
     assert outcome.versions["dbt"].startswith("1.")

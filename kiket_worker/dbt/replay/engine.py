@@ -11,8 +11,9 @@ from psycopg import Connection, OperationalError
 
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.connection import DbtConnection
+from kiket_worker.dbt.docs import DocsPage
 from kiket_worker.dbt.engine import Cancellation, Deoptimisation, Listener, Options, Outcome, SharedModels, Tenant
-from kiket_worker.dbt.executable import ExecutableEngine, time_limit
+from kiket_worker.dbt.executable import ExecutableEngine, catalog_of, time_limit
 from kiket_worker.dbt.log import LOG_NAME, DbtLog
 from kiket_worker.dbt.replay.compiled import Compiled
 from kiket_worker.dbt.replay.documents import Documents
@@ -133,6 +134,7 @@ class ReplayEngine:
         values["started_at_iso"] = values["started_at"].replace(" ", "T")
         runs: Sequence[NodeRun] = ()
         failure: KiketError | None = None
+        docs: DocsPage | None = None
         files = {}
         with time_limit(self._time_limit_seconds, cancellation):
             try:
@@ -161,7 +163,8 @@ class ReplayEngine:
                 ).write(target, log)
                 files = {name: target / name for name in ("manifest.json", "run_results.json")} | {LOG_NAME: log.path}
                 if options.docs and failure is None:
-                    files["catalog.json"] = self.executable.document(bundle, tenant, options, cancellation, log)
+                    docs = self.executable.document(bundle, tenant, options, cancellation, log)
+                    files["catalog.json"] = catalog_of(options)
             except KiketError as fault:
                 failure = fault
             finally:
@@ -173,6 +176,7 @@ class ReplayEngine:
             failure=cancellation.reason or failure,
             engine=self.name,
             cut=cut,
+            docs=docs,
         )
 
 
