@@ -16,7 +16,7 @@ from psycopg.conninfo import conninfo_to_dict
 from kiket_worker.artifacts.archive import faults
 from kiket_worker.artifacts.directory import DirectoryStore
 from kiket_worker.artifacts.store import Store
-from kiket_worker.dbt.bundle import core_bundle, shared_bundle
+from kiket_worker.dbt.bundle import Bundle, core_bundle, shared_bundle
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Cancellation
 from kiket_worker.dbt.executable import ExecutableEngine
@@ -55,9 +55,9 @@ values ('analytics_shared', '%s', 1, 'test', 'succeeded', now());
 LIMITS = Limits(connections=8, statement_seconds=900, idle_seconds=60, temp_megabytes=1024, quota_megabytes=1024)
 
 
-def shared_models() -> str:
-    """Statements that make the shared models as if they had just been built."""
-    return _SHARED % shared_bundle(core_bundle()).digest
+def shared_models(bundle: Bundle | None = None) -> str:
+    """Statements that make the shared models as if they had just been built, of the core bundle unless told."""
+    return _SHARED % shared_bundle(bundle or core_bundle()).digest
 
 
 @dataclass
