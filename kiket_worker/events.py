@@ -69,6 +69,11 @@ class Event:
     fields: frozenset[str]
     remedy: str = ""
 
+    @property
+    def level_name(self) -> str:
+        """The level as log lines have it."""
+        return logging.getLevelName(self.level).lower()
+
     def log(self, **fields: Any) -> None:
         """Write the event. Raises `TypeError` for a field that the event does not have."""
         if unknown := fields.keys() - self.fields:
