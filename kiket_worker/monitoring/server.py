@@ -111,7 +111,11 @@ class _Handler(BaseHTTPRequestHandler):
         if find is None:
             found = _Answer(HTTPStatus.NOT_FOUND, "text/plain; charset=utf-8", b"/metrics, /healthz, /readyz\n")
         else:
-            found = find(self.headers.get("Accept", ""))
+            try:
+                found = find(self.headers.get("Accept", ""))
+            except Exception as fault:  # Whoever asks has to see that this process does not know how it is.
+                name = type(fault).__name__
+                found = _Answer(HTTPStatus.INTERNAL_SERVER_ERROR, "text/plain; charset=utf-8", f"{name}\n".encode())
         self.send_response(found.status)
         self.send_header("Content-Type", found.content_type)
         self.send_header("Content-Length", str(len(found.body)))

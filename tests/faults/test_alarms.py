@@ -87,7 +87,8 @@ class Incident:
         with self.site.held(DBT) as held:
             self.site.ask("acme", idempotency_key="cut-off")
             held.until_reached()
-            stopped = self.site.claimant()
+            (lease,) = self.site.rows("select worker from kiket_analytics.leases where worker is not null")
+            stopped = self.site.service_of(lease["worker"])
             stopped.send(signal.SIGSTOP)
             self.until_line("run.taken_over", "acme")
             held.open()

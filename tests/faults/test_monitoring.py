@@ -41,7 +41,8 @@ def test_each_service_that_goes_away_is_named_while_the_process_lives_and_answer
 
     # A scraper that hangs, all the while.
     address = urlsplit(urls[1])
-    silent = socket.create_connection((address.hostname or "", address.port or 0))
+    with_silence = (address.hostname or "", address.port or 0)
+    silent = [socket.create_connection(with_silence)]
 
     s3_proxy.refuse()
     until(lambda: "artifacts" in missing(urls[1]), "the worker misses the store")
@@ -66,8 +67,12 @@ def test_each_service_that_goes_away_is_named_while_the_process_lives_and_answer
     postgres_proxy.restore()
     for url in urls:
         until(lambda url=url: asked(f"{url}/readyz")[0] == 200, "everything is there again", seconds=60)
-    silent.close()
+    # The first was left after some seconds.
+    silent.append(socket.create_connection(with_silence))
+    silent[1].sendall(b"GET /metrics HTTP/1.1\r\n")
     site.stop()
+    for client in silent:
+        client.close()
 
 
 def test_a_worker_tells_what_it_has_in_hand_and_counts_what_it_did(site: Site) -> None:

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -52,6 +53,14 @@ def test_only_three_paths_are_answered_and_only_read() -> None:
         assert asked(f"{url}/healthz", method="HEAD") == (200, "")
 
 
+def test_openmetrics_is_spoken_to_who_asks_for_it() -> None:
+    wanted = {"Accept": "application/openmetrics-text; version=1.0.0"}
+    with serving() as url:
+        answer = urllib.request.urlopen(urllib.request.Request(f"{url}/metrics", headers=wanted), timeout=30)
+        assert answer.headers["Content-Type"].startswith("application/openmetrics-text; version=1.0.0")
+        assert answer.read().endswith(b"# EOF\n")
+
+
 def test_ipv6_is_served_where_it_is_named() -> None:
     with serving(host="[::1]") as url:
         assert url.startswith("http://[::1]:")
@@ -64,6 +73,17 @@ def test_a_part_that_has_died_is_named_and_the_process_is_not_healthy() -> None:
     vitals.watch("consumers", lambda: False)
     with serving(vitals) as url:
         assert asked(f"{url}/healthz") == (503, {"alive": False, "dead": ["consumers"]})
+
+
+def test_a_fault_of_our_own_is_no_good_news_and_repeats_no_words() -> None:
+    vitals = Vitals()
+
+    def fail() -> bool:
+        raise ValueError("hunter2")
+
+    vitals.watch("consumers", fail)
+    with serving(vitals) as url:
+        assert asked(f"{url}/healthz") == (500, "ValueError\n")
 
 
 def test_a_service_that_is_missing_is_named_with_the_reason_in_one_line() -> None:
