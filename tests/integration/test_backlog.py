@@ -1,6 +1,7 @@
 """How far the ledger is behind, as the scheduler would say it."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -101,7 +102,9 @@ def test_a_ledger_that_is_not_there_or_locked_is_told_within_the_time_out(
 ) -> None:
     with Database(empty_database.url) as bare, pytest.raises(LedgerNotMigrated):
         measure(bare, timeout_seconds=2)
-    with database.connect() as locking, locking.transaction():
+    with ThreadPoolExecutor(1) as pool, database.connect() as locking, locking.transaction():
         locking.execute("lock table kiket_analytics.analytics_settings")
-        with pytest.raises(PostgresUnreachable, match="statement timeout"):
-            measure(empty_ledger, timeout_seconds=0.2)
+        asked = pool.submit(measure, empty_ledger, timeout_seconds=0.2)
+        refusal = asked.exception(timeout=10)  # While the lock is held.
+        assert isinstance(refusal, PostgresUnreachable)
+        assert "statement timeout" in str(refusal)
