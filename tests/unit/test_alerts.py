@@ -124,6 +124,7 @@ def test_a_rule_on_metrics_names_series_that_are_exported(alert: MetricAlert, ex
             for one in value.split("|"):
                 pattern = one if "~" in operator else re.escape(one)
                 assert any(re.fullmatch(pattern, known) for known in series[metric][label]), (metric, label, one)
+    assert set(re.findall(r'event="([^"]*)"', alert.expression)) <= alert.events
     assert set(re.findall(r"\$labels\.(\w+)", alert.text)) <= set(re.findall(r"by \((\w+)\)", alert.expression))
 
 
