@@ -57,7 +57,8 @@ def test_each_service_that_goes_away_is_named_while_the_process_lives_and_answer
 
     postgres_proxy.hang()
     for url in urls:
-        until(lambda url=url: missing(url).get("postgres") == "no answer within 2 seconds", "Postgres is missed")
+        # Why, either the probe's patience says or Postgres' client, whose time-out is as long.
+        until(lambda url=url: "postgres" in missing(url), "Postgres is missed")
         assert asked(f"{url}/healthz") == (200, {"alive": True})
     until(lambda: samples(urls[0])["kiket_ledger_up"] == 0, "the scrape says so")
     found = samples(urls[0])
