@@ -30,8 +30,8 @@ def test_each_service_that_goes_away_is_named_while_the_process_lives_and_answer
     proxied_rabbitmq: dict[str, str],
     s3_proxy: Proxy,
 ) -> None:
-    variables = MONITORED | proxied_database | proxied_rabbitmq
-    ticker, worker = site.start("ticker", **variables), site.start("worker", **variables)
+    variables = MONITORED | proxied_database
+    ticker, worker = site.start("ticker", **variables, **proxied_rabbitmq), site.start("worker", **variables)
     worker.until_event("worker.started")
     urls = url_of(ticker), url_of(worker)
     for url in urls:
