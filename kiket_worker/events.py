@@ -15,6 +15,53 @@ _RUN = frozenset({"organization", "run_id", "attempt", "worker"})
 
 
 @dataclass(frozen=True)
+class Field:
+    """What a field of a log line holds: a type of JSON, and its meaning. Lists are of strings."""
+
+    json_type: str
+    meaning: str
+
+
+FIELDS = {
+    "address": Field("string", "Host and port at which the process answers."),
+    "answers": Field("integer", "Answers of the database with which the bundle is recorded by now."),
+    "artifacts": Field("string", "The URL under which the attempt's files are."),
+    "attempt": Field("integer", "The number of the attempt at the run, from 1."),
+    "bundle_digest": Field("string", "The digest that names the dbt project as it was run."),
+    "bytes": Field("integer", "Bytes stored, or bytes that the organisation's relations take."),
+    "concurrency": Field("integer", "Refreshes that the worker does at a time."),
+    "delay_seconds": Field("number", "Seconds until the run is tried again."),
+    "drift": Field("array", "In what roles and schema differed from what they should be."),
+    "duration_seconds": Field("number", "Seconds that it took; of a run's events, since the attempt began."),
+    "error": Field("string", "What went wrong, in one line for people."),
+    "error_kind": Field("string", "What went wrong, as a word to select by (docs/operations.md lists them)."),
+    "files": Field("integer", "Files that were stored."),
+    "interval_seconds": Field("number", "Seconds between two ticks."),
+    "library": Field("string", "The logger of the library that spoke."),
+    "message": Field("string", "What the library said."),
+    "model_id": Field("string", "dbt's unique id of the model."),
+    "models": Field("integer", "Models that were built."),
+    "organization": Field("string", "The organisation's slug."),
+    "overrun": Field("string", "Which limit the session overran."),
+    "published": Field("integer", "Messages that were published."),
+    "queued": Field("integer", "Runs that were queued."),
+    "quota_bytes": Field("integer", "Bytes that the organisation's relations may take."),
+    "reason": Field("string", "Why a run was asked for, or why dbt itself ran; a word to count by."),
+    "reasons": Field("array", "Why the bundle is not replayed, or in what dbt differs from what is replayed."),
+    "records": Field("integer", "Log records or spans that are lost, since it was last told."),
+    "replayable": Field("boolean", "Whether the bundle can be replayed."),
+    "role": Field("string", "The database role whose session it was."),
+    "rows_affected": Field("integer", "Rows that the model wrote, as Postgres counts them."),
+    "run_id": Field("string", "The run's id (UUID)."),
+    "sessions_ended": Field("integer", "Database sessions of the earlier attempt that were ended."),
+    "signal": Field("string", "What was lost: `logs` or `traces`."),
+    "step_seconds": Field("number", "Seconds that this step of the run took by itself."),
+    "usage_events": Field("integer", "Usage events that were recorded."),
+    "worker": Field("string", "The worker's process, as host:pid."),
+}
+
+
+@dataclass(frozen=True)
 class Event:
     """One kind of log line. `level` is a `logging` level; `remedy` is empty where nothing needs doing."""
 
@@ -78,6 +125,12 @@ WORKER_FAILED = Event(
     frozenset({"organization", "run_id", "worker", "error_kind", "error"}),
     "See that Postgres answers; the ticker publishes the run again.",
 )
+MONITORING_STARTED = Event(
+    "monitoring.started",
+    logging.INFO,
+    "This process answers /metrics, /healthz and /readyz at `address`.",
+    frozenset({"address"}),
+)
 REFRESH_REJECTED = Event(
     "refresh.rejected",
     logging.WARNING,
@@ -98,7 +151,10 @@ RUN_COALESCED = Event(
     frozenset({"organization", "run_id", "reason"}),
 )
 RUN_CLAIMED = Event(
-    "run.claimed", logging.INFO, "A worker holds the lease and begins an attempt.", _RUN | {"step_seconds"}
+    "run.claimed",
+    logging.INFO,
+    "A worker holds the lease and begins an attempt.",
+    _RUN | {"step_seconds"},
 )
 RUN_TAKEN_OVER = Event(
     "run.taken_over",
@@ -168,7 +224,10 @@ ENGINE_REFUTED = Event(
     "Refresh the organisations again (dbt itself runs now) and report the reasons: the proof has a hole.",
 )
 RUN_BUILT = Event(
-    "run.built", logging.INFO, "Every model was built.", _RUN | {"duration_seconds", "step_seconds", "models"}
+    "run.built",
+    logging.INFO,
+    "Every model was built.",
+    _RUN | {"duration_seconds", "step_seconds", "models"},
 )
 RUN_ARCHIVED = Event(
     "run.archived",

@@ -62,6 +62,23 @@ def _has_tenant_keys(value: SecretStr) -> SecretStr:
     return value
 
 
+# A host is a name, an IPv4 address, or an IPv6 address in brackets; without one, every address of the machine.
+_ADDRESS = re.compile(r"(\[[0-9A-Fa-f:.%]+\]|[^\s:\[\]/@]*):([0-9]{1,5})")
+
+
+def host_and_port(address: str) -> tuple[str, int]:
+    """The parts of a `HOST:PORT`; port 0 is any that is free. Raises `ValueError`."""
+    found = _ADDRESS.fullmatch(address)
+    if found is None or int(found[2]) > 65535:
+        raise ValueError("must be HOST:PORT or :PORT")
+    return found[1].strip("[]"), int(found[2])
+
+
+def _is_address(value: str) -> str:
+    host_and_port(value)
+    return value
+
+
 class IsolationMode(StrEnum):
     """Who keeps organisations apart: a database role for each, or only the filters of the models."""
 
@@ -130,6 +147,7 @@ class Settings(BaseSettings):
     retry_base_seconds: _Seconds = Field(5, alias="KIKET_RETRY_BASE_SECONDS")
     run_log_megabytes: int = Field(32, alias="KIKET_RUN_LOG_MEGABYTES", ge=1, le=10_000)
     run_time_limit_seconds: _Seconds = Field(1800, alias="KIKET_RUN_TIME_LIMIT_SECONDS")
+    metrics_address: Annotated[str, AfterValidator(_is_address)] | None = Field(None, alias="KIKET_METRICS_ADDRESS")
 
     # Read by the OpenTelemetry SDK itself, like the other OTEL_* variables; here only what decides whether it is used.
     otel_endpoint: Annotated[str, AfterValidator(_is_http_url)] | None = Field(

@@ -7,11 +7,14 @@ from typing import Annotated
 
 import typer
 
+from kiket_worker.cli.monitoring import monitored
 from kiket_worker.cli.signals import Signals
 from kiket_worker.cli.worker import Working, open_database
 from kiket_worker.errors import UsageError
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.level import check_level
+from kiket_worker.ledger.outbox import Waiting
+from kiket_worker.monitoring.vitals import Pulse
 from kiket_worker.queue.broker import open_broker
 from kiket_worker.queue.publisher import publish_run
 from kiket_worker.schedule.sweep import sweep as sweep_sessions
@@ -35,7 +38,12 @@ def ticker(
     with open_database(settings, settings.concurrency) as database:
         check_level(database)
         broker = open_broker(settings)
-        publish = partial(publish_run, broker)
+        pulse = Pulse(rest_seconds=min(settings.outbox_interval_seconds, settings.tick_interval_seconds))
+
+        def publish(run: Waiting) -> None:
+            pulse.beat()  # Ten thousand of these in one tick are life enough.
+            publish_run(broker, run)
+
         sweep = _sweep(settings, database)
         if once:
             tick(
@@ -47,13 +55,19 @@ def ticker(
             sweep()
             broker.close()
             return
-        with Signals() as signals:  # Only now: while connecting, a signal ends the command at once.
+        # Only now: while connecting, a signal ends the command at once.
+        with Signals() as signals, monitored(settings, database, broker) as monitoring:
             working = Working(settings, database, broker, settings.concurrency) if settings.in_one_process else None
+            if monitoring:
+                monitoring.add_ticker(pulse.goes_on)
+                if working:
+                    working.add_to(monitoring)
             tick_until(
                 signals.asked,
                 database,
                 publish,
                 sweep,
+                pulse.beat,
                 interval_seconds=settings.tick_interval_seconds,
                 outbox_interval_seconds=settings.outbox_interval_seconds,
                 republish_after_seconds=settings.republish_after_seconds,

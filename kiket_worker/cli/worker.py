@@ -2,11 +2,12 @@
 
 import threading
 import time
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kiket_worker import events
+from kiket_worker.cli.monitoring import monitored
 from kiket_worker.cli.signals import Signals
 from kiket_worker.errors import UsageError
 from kiket_worker.ledger.database import Database
@@ -18,6 +19,9 @@ from kiket_worker.refresh.services import close, open_services, prepare
 from kiket_worker.refresh.worker import RefreshWorker
 from kiket_worker.settings import IsolationMode, Settings, load_settings
 from kiket_worker.telemetry.logs import set_up_logs
+
+if TYPE_CHECKING:
+    from kiket_worker.monitoring.endpoint import Monitoring
 
 
 def worker(
@@ -40,8 +44,11 @@ def worker(
     with open_database(settings, threads) as database:
         check_level(database)
         broker = open_broker(settings)
-        with Signals() as signals:  # Only now: while connecting, a signal ends the command at once.
+        # Only now: while connecting, a signal ends the command at once.
+        with Signals() as signals, monitored(settings, database, broker) as monitoring:
             working = Working(settings, database, broker, threads)
+            if monitoring:
+                working.add_to(monitoring)
             signals.asked.wait()
             working.end(signals)
 
@@ -62,6 +69,7 @@ class Working:
         self, settings: Settings, database: Database, broker: MemoryBroker | QuorumBroker, threads: int
     ) -> None:
         self._broker = broker
+        self._threads = threads
         self._grace_seconds = settings.grace_seconds
         self._services = open_services(settings, database, lambda run: publish_run(broker, run))
         self._worker = RefreshWorker(self._services)
@@ -71,6 +79,12 @@ class Working:
         events.WORKER_STARTED.log(worker=self._services.worker, concurrency=threads)
         if self._services.isolation.mode is IsolationMode.SHARED:
             events.ISOLATION_WEAKENED.log(worker=self._services.worker)
+
+    def add_to(self, monitoring: "Monitoring") -> None:
+        """Have the threads and their load told of."""
+        monitoring.add_worker(
+            self._consumers.lives, self._worker.in_hand, concurrency=self._threads, store=self._services.store
+        )
 
     def end(self, signals: Signals) -> None:
         """Take no more messages and let what is in hand finish, within the grace period and until a signal insists."""

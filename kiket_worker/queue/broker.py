@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable
+from copy import copy
 from dataclasses import dataclass
 from functools import partial
 from queue import Queue
@@ -31,6 +32,7 @@ CONSUMED = (QUEUE_REQUESTS, QUEUE_SCHEDULED)
 _BLOCKED_SECONDS = 30
 _HANDSHAKE_SECONDS = 5
 _PRECONDITION_FAILED = 406  # AMQP's reply code for a declaration that differs from what exists.
+_NOT_FOUND = 404
 HEADER_REASON = "x-kiket-reason"
 
 
@@ -51,6 +53,10 @@ class Broker(Protocol):
 
     def bury(self, letter: DeadLetter) -> None:
         """Put a refused message among the dead letters. Raises `RabbitmqUnreachable`."""
+        ...
+
+    def depths(self, *, timeout_seconds: float) -> dict[str, int]:
+        """How many messages wait in each queue, dead letters too. Raises `RabbitmqUnreachable`."""
         ...
 
     slots: Semaphore | None
@@ -108,6 +114,10 @@ class MemoryBroker(StubBroker):
     def bury(self, letter: DeadLetter) -> None:
         """See `Broker.bury`."""
         self.buried.append(letter)
+
+    def depths(self, *, timeout_seconds: float) -> dict[str, int]:
+        """See `Broker.depths`."""
+        return {name: self.queues[name].qsize() for name in CONSUMED} | {QUEUE_DEAD: len(self.buried)}
 
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 100) -> dramatiq.Consumer:
         """A consumer of both queues, whichever is asked for: requests go first. See `dramatiq.Broker.consume`."""
@@ -177,6 +187,17 @@ class QuorumBroker(RabbitmqBroker):
             del self.connection
             self._reach(publish)
 
+    def depths(self, *, timeout_seconds: float) -> dict[str, int]:
+        """See `Broker.depths`. On a connection of its own, that gives up when RabbitMQ is silent."""
+        hasty: Any = copy(self.parameters)
+        hasty.socket_timeout = hasty.stack_timeout = timeout_seconds
+        hasty.heartbeat = max(1, round(timeout_seconds))
+        try:
+            with pika.BlockingConnection(hasty) as connection:
+                return {name: _depth(connection, name) for name in (*CONSUMED, QUEUE_DEAD)}
+        except CONNECTION_FAULTS as fault:
+            raise RabbitmqUnreachable(f"RabbitMQ at RABBITMQ_URL cannot be reached: {fault!r}") from fault
+
     def consume(self, queue_name: str, prefetch: int = 1, timeout: int = 5000) -> dramatiq.Consumer:
         """A consumer of both queues, whichever is asked for: requests go first. See `dramatiq.Broker.consume`."""
         try:
@@ -227,6 +248,15 @@ class QuorumBroker(RabbitmqBroker):
                     f"{reason.reply_text}; finish its messages and delete the queue, it is declared anew"
                 ) from fault
             raise RabbitmqUnreachable(f"RabbitMQ at RABBITMQ_URL cannot be reached: {reason!r}") from fault
+
+
+def _depth(connection: Any, name: str) -> int:
+    try:
+        return int(connection.channel().queue_declare(name, passive=True).method.message_count)
+    except pika.exceptions.ChannelClosedByBroker as fault:
+        if fault.reply_code != _NOT_FOUND:
+            raise
+        return 0  # Nothing was ever put there, or RabbitMQ has lost it.
 
 
 def _envelope(body: bytes, queue_name: str) -> dramatiq.Message[None]:

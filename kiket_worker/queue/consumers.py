@@ -44,6 +44,11 @@ class Consumers:
         self._broker.halted.set()
         self._worker.stop(timeout=_STOP_MILLISECONDS)
 
+    def lives(self) -> bool:
+        """Whether every thread is there that takes messages or handles them; true as well while they are to end."""
+        threads = [*self._worker.consumers.values(), *self._worker.workers]
+        return self._broker.halted.is_set() or all(thread.is_alive() for thread in threads)
+
     def _receive(self, body: bytes, traceparent: object = None) -> None:
         try:
             message = RefreshMessage.from_bytes(body)

@@ -86,6 +86,10 @@ class RefreshWorker:
         if status and status.has_ended:
             self._publish_next(run_id)
 
+    def in_hand(self) -> int:
+        """Refreshes that go on now."""
+        return len(self._active)
+
     def finish(self) -> None:
         """Begin nothing new; what goes on may go on."""
         self._ending.set()

@@ -43,6 +43,7 @@ def tick_until(
     database: Database,
     publish: Publish,
     sweep: Callable[[], None],
+    beat: Callable[[], None] = lambda: None,
     *,
     interval_seconds: float,
     outbox_interval_seconds: float,
@@ -51,10 +52,12 @@ def tick_until(
     """Tick and sweep at once and at every interval until `stopped` is set; publish what waits more often than that.
 
     Retries and the runs of crashed workers wait for their message only. A tick that fails is logged, not raised.
+    `beat` is called each time round.
     """
     events.TICKER_STARTED.log(interval_seconds=interval_seconds)
     next_tick_at = time.monotonic()
     while True:
+        beat()
         try:
             if time.monotonic() >= next_tick_at:
                 next_tick_at = time.monotonic() + interval_seconds

@@ -443,6 +443,7 @@ def test_ticking_goes_on_after_a_tick_that_failed_and_ends_when_it_is_told_to(
     stopped = threading.Event()
     tries: list[str] = []
     swept: list[int] = []
+    beats: list[int] = []
 
     def publish(run: Waiting) -> None:
         tries.append(run.organization_slug)
@@ -455,12 +456,14 @@ def test_ticking_goes_on_after_a_tick_that_failed_and_ends_when_it_is_told_to(
         empty_ledger,
         publish,
         lambda: swept.append(len(tries)),
+        lambda: beats.append(len(tries)),
         interval_seconds=0.001,
         outbox_interval_seconds=0.001,
         republish_after_seconds=600,
     )
     assert tries == ["acme"] * 3
     assert swept in ([], [3]), "a tick that failed is not followed by a sweep"
+    assert beats == [0, 1, 2], "the loop gives a sign of life each time round, whatever became of the tick"
     assert database.rows("select from kiket_analytics.runs where published_at is not null")
 
 

@@ -1,6 +1,5 @@
 """The documentation says what the code does: tables are compared, links are followed."""
 
-import logging
 import re
 from pathlib import Path
 
@@ -25,7 +24,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_runbook_lists_every_event_as_the_catalogue_has_it() -> None:
     lines = set((ROOT / "docs" / "operations.md").read_text().splitlines())
     for event in CATALOGUE.values():
-        level = logging.getLevelName(event.level).lower()
+        level = event.level_name
         fields = ", ".join(sorted(event.fields))
         assert f"| `{event.name}` | {level} | {fields} | {event.meaning} | {event.remedy or '–'} |" in lines
 

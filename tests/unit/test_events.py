@@ -24,7 +24,7 @@ FIELDS = {"organization", "run_id", "attempt", "worker", "model_id", "error_kind
     *("error", "reason", "artifacts", "files", "bytes", "models", "usage_events", "rows_affected", "sessions_ended"),
     *("queued", "published", "interval_seconds", "concurrency", "library", "message"),
     *("delay_seconds", "drift", "overrun", "quota_bytes", "role"),
-    *("step_seconds", "signal", "records"),
+    *("step_seconds", "signal", "records", "address"),
     *("bundle_digest", "replayable", "reasons", "answers"),
 }
 
@@ -56,6 +56,11 @@ def test_an_event_says_what_it_means_and_what_to_do(event: Event) -> None:
     assert event.fields <= FIELDS
     if event.level >= logging.ERROR:
         assert event.remedy.endswith(".")
+
+
+def test_the_table_of_fields_has_those_of_the_events_and_no_other() -> None:
+    assert set(events.FIELDS) == set().union(*(event.fields for event in CONSTANTS.values()))
+    assert {name for name, field in events.FIELDS.items() if not field.meaning.endswith(".")} == set()
 
 
 def test_the_catalogue_holds_each_event_once() -> None:

@@ -115,6 +115,11 @@ def test_an_empty_optional_variable_counts_as_unset(monkeypatch: pytest.MonkeyPa
         ("KIKET_TENANT_TEMP_MEGABYTES", "-1"),
         ("KIKET_TENANT_QUOTA_MEGABYTES", "0"),
         ("KIKET_SHARED_INTERVAL_HOURS", "0"),
+        ("KIKET_METRICS_ADDRESS", "9464"),
+        ("KIKET_METRICS_ADDRESS", "localhost"),
+        ("KIKET_METRICS_ADDRESS", ":65536"),
+        ("KIKET_METRICS_ADDRESS", "::1:9464"),
+        ("KIKET_METRICS_ADDRESS", "http://localhost:9464"),
     ],
 )
 def test_a_wrong_value_is_refused_by_its_variables_name(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
@@ -137,6 +142,9 @@ def test_a_wrong_value_is_refused_by_its_variables_name(monkeypatch: pytest.Monk
         ("KIKET_TENANT_KEYS", f"1:{SECRET}{SECRET}{SECRET},2:{SECRET}{SECRET}{SECRET}"),
         ("KIKET_TENANT_CONNECTIONS", "3"),
         ("KIKET_GATES_FILE", "/etc/kiket/gates.toml"),
+        ("KIKET_METRICS_ADDRESS", ":9464"),
+        ("KIKET_METRICS_ADDRESS", "localhost:9464"),
+        ("KIKET_METRICS_ADDRESS", "[::1]:9464"),
     ],
 )
 def test_every_documented_form_is_taken(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:

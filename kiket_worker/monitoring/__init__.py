@@ -1,0 +1,1 @@
+"""What a process tells those who look after it: metrics, whether it lives, and whether it can do its work."""
