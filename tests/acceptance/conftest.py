@@ -1,4 +1,8 @@
-"""The product as its users have it: the command in a process of its own, with an environment of its own."""
+"""The product as its users have it: the command in a process of its own, with an environment of its own.
+
+What runs in the background is started as users start it. What is run to its end is forked from a process that has
+imported the command.
+"""
 
 import json
 import os
@@ -17,6 +21,7 @@ import pika
 import pytest
 
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS, QUEUE_SCHEDULED
+from tests.support import warm_command
 from tests.support.tenants import SECRETS
 
 COMMAND = Path(sys.executable).parent / "kiket-worker"
@@ -52,11 +57,16 @@ class Installation:
     started: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     def run(
-        self, *arguments: object, without: tuple[str, ...] = (), typed: str | None = None, **variables: str
+        self,
+        *arguments: object,
+        without: tuple[str, ...] = (),
+        typed: str | None = None,
+        command: Path | None = None,
+        **variables: str,
     ) -> Result:
         """Run a command to its end; `typed` is what it reads from standard input."""
         done = subprocess.run(
-            [COMMAND, *map(str, arguments)],
+            [command or warm_command.executable(), *map(str, arguments)],
             env=self._environment(variables, without),
             cwd=self.folder,
             capture_output=True,

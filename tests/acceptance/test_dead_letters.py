@@ -1,6 +1,5 @@
 """`kiket-worker dead-letters` as an operator uses it."""
 
-import subprocess
 from collections.abc import Callable
 from datetime import datetime
 from typing import Any
@@ -9,7 +8,6 @@ from uuid import UUID, uuid4
 import pika
 
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS
-from tests.acceptance.conftest import COMMAND
 
 HOSTILE = b"\x1b]0;gone\x07 caf\xff\n" + b"x" * 5000
 
@@ -73,17 +71,9 @@ def test_dropping_everything_asks_first(cluster: Any, rabbitmq_url: str, until: 
     until(lambda: any(event["event"] == "worker.started" for event in cluster.log("worker")), "the worker runs")
     publish(rabbitmq_url, b"1", b"2")
     refused(cluster, 2, until)
-    declined = subprocess.run(
-        [COMMAND, "dead-letters", "drop", "--all"],
-        env=cluster._environment({}, ()),
-        input="n\n",
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert declined.returncode == 1
-    assert "2 dead letters" in declined.stderr
+    declined = cluster.run("dead-letters", "drop", "--all", typed="n\n")
+    assert declined.code == 1
+    assert "2 dead letters" in declined.err
     refused(cluster, 2, until)
     assert cluster.run("dead-letters", "drop", "--all", "--yes").out == "dropped: 2\n"
     assert cluster.run("dead-letters", "list", "--json").document == []

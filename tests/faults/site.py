@@ -26,11 +26,11 @@ from kiket_worker.artifacts.archive import faults
 from kiket_worker.artifacts.store import open_store
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS, QUEUE_SCHEDULED
 from kiket_worker.dev import environment
+from tests.support import forks, warm_command
 from tests.support.dbt_scripts import until
 from tests.support.refreshes import shared_models
 from tests.support.tenants import SECRETS
 
-COMMAND = Path(sys.executable).parent / "kiket-worker"
 LEASE_SECONDS = 2.0
 
 DBT = "dbt"
@@ -131,7 +131,7 @@ sys.exit(0 if status == "success" else 1)
 class Service:
     """A process of the product, and what it has logged."""
 
-    process: subprocess.Popen[bytes]
+    process: forks.Fork
     log: Path
 
     @property
@@ -205,13 +205,12 @@ class Site:
         base = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         log = self.folder / f"{command}-{len(self.services)}.log"
         with log.open("ab") as file:
-            process = subprocess.Popen(
-                [COMMAND, command, *map(str, arguments)],
-                env=base | self.variables | variables,
-                cwd=self.folder,
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
+            process = forks.start(
+                warm_command.executable(),
+                [command, *map(str, arguments)],
+                environment=base | self.variables | variables,
+                folder=self.folder,
+                output=file,
             )
         self.services.append(Service(process, log))
         return self.services[-1]
@@ -226,8 +225,9 @@ class Site:
 
     def run_command(self, *arguments: str) -> str:
         base = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        command = [warm_command.executable(), *arguments]
         done = subprocess.run(
-            [COMMAND, *arguments], env=base | self.variables, capture_output=True, text=True, timeout=60, check=True
+            command, env=base | self.variables, capture_output=True, text=True, timeout=60, check=True
         )
         return done.stdout
 
