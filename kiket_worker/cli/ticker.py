@@ -1,6 +1,9 @@
 """`kiket-worker ticker`: queue what is due, at every interval."""
 
-from collections.abc import Callable
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
 from typing import Annotated
@@ -35,7 +38,7 @@ def ticker(
     settings = load_settings()
     if once and settings.in_one_process:
         raise UsageError("with RABBITMQ_URL=memory:// the ticker is the worker too, and has to stay: leave --once out")
-    with open_database(settings, settings.concurrency) as database:
+    with open_database(settings, settings.concurrency) as database, _telling(settings):
         check_level(database)
         broker = open_broker(settings)
         pulse = Pulse(rest_seconds=min(settings.outbox_interval_seconds, settings.tick_interval_seconds))
@@ -76,6 +79,21 @@ def ticker(
                 working.end(signals)
             else:
                 broker.close()
+
+
+@contextmanager
+def _telling(settings: Settings) -> Iterator[None]:
+    """Send the ticker's events to a collector until the block ends, where one is named."""
+    if settings.in_one_process or not settings.exports_logs:  # In one process, the worker's part does so.
+        yield
+        return
+    from kiket_worker.telemetry.process import Telemetry  # noqa: PLC0415  # an SDK, for those who have a collector
+
+    telemetry = Telemetry.from_settings(settings, f"{socket.gethostname()}:{os.getpid()}")
+    try:
+        yield
+    finally:
+        telemetry.close()
 
 
 def _sweep(settings: Settings, database: Database) -> Callable[[], None]:

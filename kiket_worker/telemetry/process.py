@@ -1,10 +1,11 @@
 """Traces and log records of a process: what the settings say that is to be told, and to whom."""
 
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID
 
 from opentelemetry.sdk.resources import (
@@ -16,9 +17,12 @@ from opentelemetry.sdk.resources import (
 )
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
+from opentelemetry.trace import INVALID_SPAN_CONTEXT
 
-from kiket_worker import __version__
+from kiket_worker import __version__, events
+from kiket_worker.events import Event
 from kiket_worker.settings import Settings
+from kiket_worker.telemetry import records
 from kiket_worker.telemetry.recording import About, Recording, RunIds, recording
 from kiket_worker.telemetry.records import Value
 
@@ -56,8 +60,10 @@ class Telemetry:
             shutdown_on_exit=False,
         )
         self._tracer = self._tracers.get_tracer("kiket-worker", __version__)
+        self._recordings: list[Recording] = []
         self._export: Export | None = None
         self._end_exports: Callable[[], None] | None = None
+        self._end_listening: Callable[[], None] = _do_nothing
         if log_queue_size or span_queue_size:
             self._begin_exports(resource, log_queue_size, span_queue_size)
 
@@ -70,6 +76,7 @@ class Telemetry:
             tallies.append(tally := exporting.Tally("logs", log_queue_size))
             self._export = exporting.Export(resource, tally, log_queue_size)
             ends.append(self._export.shutdown)
+            self._end_listening = events.listen(self._hear)
         if span_queue_size:
             tallies.append(tally := exporting.Tally("traces", span_queue_size))
             self._tracers.add_span_processor(exporting.span_processor(tally, span_queue_size))
@@ -85,6 +92,7 @@ class Telemetry:
             span_queue_size=settings.otel_span_queue_size if settings.exports_traces else None,
         )
 
+    @contextmanager
     def recording(
         self,
         folder: Path,
@@ -95,17 +103,34 @@ class Telemetry:
         bundle_digest: str,
         traceparent: str | None,
         began: int,
-    ) -> AbstractContextManager[Recording]:
+    ) -> Iterator[Recording]:
         """Record an attempt until the block ends; its file lies in `folder`.
 
         `traceparent` is the caller's, and `began` when the attempt did, in nanoseconds of Unix time.
         """
         about = About(organization, run_id, attempt, bundle_digest, traceparent)
-        return recording(
+        with recording(
             about, self._tracer, self._export, self._resource, folder, began=began, most_log_bytes=self._most_log_bytes
-        )
+        ) as made:
+            self._recordings.append(made)
+            try:
+                yield made
+            finally:
+                self._recordings.remove(made)
 
     def close(self) -> None:
         """Send what waits, within a few seconds."""
+        self._end_listening()
+        self._end_listening = _do_nothing
         if self._end_exports:
             self._end_exports()
+
+    def _hear(self, event: Event, fields: Mapping[str, Any]) -> None:
+        """Export what belongs to no attempt: those have their own way to the collector."""
+        if self._export and not any(made.is_about(fields) for made in tuple(self._recordings)):
+            record = records.of_event(event, fields, now=time.time_ns(), span=INVALID_SPAN_CONTEXT)
+            self._export.emit(record, {})
+
+
+def _do_nothing() -> None:
+    pass

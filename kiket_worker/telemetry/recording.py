@@ -140,11 +140,15 @@ class Recording:
             self._current.end()
             self._current = self._root
 
-    def hear(self, event: Event, fields: Mapping[str, Any]) -> None:
-        """Keep an event of the worker's that belongs to the attempt; a listener of `events`."""
+    def is_about(self, fields: Mapping[str, Any]) -> bool:
+        """Whether an event with these fields, written in this thread, belongs to the attempt."""
         run_id = fields.get("run_id")
         # What does not name a run belongs to the attempt in whose thread it happens.
-        if run_id == str(self._about.run_id) or (run_id is None and threading.get_ident() == self._thread):
+        return run_id == str(self._about.run_id) or (run_id is None and threading.get_ident() == self._thread)
+
+    def hear(self, event: Event, fields: Mapping[str, Any]) -> None:
+        """Keep an event of the worker's, if it belongs to the attempt; a listener of `events`."""
+        if self.is_about(fields):
             span = self._current.get_span_context()
             self._keep(records.of_event(event, fields, now=time.time_ns(), span=span))
             if event in _ENDS_OF_ATTEMPTS:

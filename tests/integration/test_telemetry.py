@@ -259,6 +259,21 @@ def test_a_log_of_a_hundred_thousand_lines_is_bounded_and_says_what_is_missing(r
     assert [record.event_name for line in lines(refreshes, run_id) for record in records_of(line)].count("log.cut") == 1
 
 
+def test_what_belongs_to_no_attempt_gets_to_the_collector_too(
+    refreshes: Refreshes, exporting: Callable[..., Services]
+) -> None:
+    with collector() as receiving:
+        services = exporting(GOOD, receiving)
+        events.TICKER_TICKED.log(queued=1, published=0, duration_seconds=0.5)
+        refresh(refreshes.request(), services, Cancellation())
+        services.telemetry.close()
+        events.TICKER_TICKED.log(queued=2, published=0, duration_seconds=0.5)
+    told = [record for record in receiving.records if record.event_name == "ticker.ticked"]
+    assert [attributes(record.attributes)["kiket.queued"] for record in told] == [1]
+    names = [record.event_name for record in receiving.records]
+    assert names.count("run.claimed") == 1
+
+
 def test_an_event_of_another_run_does_not_get_into_the_file(refreshes: Refreshes, tmp_path: Any) -> None:
     telemetry, mine, other = Telemetry("here"), UUID(int=1), UUID(int=2)
     about = {"organization": "acme", "attempt": 1, "bundle_digest": "x", "traceparent": None, "began": 1}
