@@ -22,6 +22,9 @@ def faults(store: Store, prefix: str, index_sha256: str | None = None) -> Iterat
     except FileNotFoundError:
         yield f"{prefix} has no index"
         return
+    except OSError as fault:
+        yield f"{prefix}/{INDEX_NAME} cannot be read: {fault.strerror}"
+        return
     if index_sha256 and hashlib.sha256(content).hexdigest() != index_sha256:
         yield f"{prefix}/{INDEX_NAME} is damaged: its checksum is not the ledger's"
     try:
@@ -34,6 +37,8 @@ def faults(store: Store, prefix: str, index_sha256: str | None = None) -> Iterat
             read(store, prefix, file, lambda _: None)
         except ArtifactDamaged as fault:
             yield str(fault)
+        except OSError as fault:
+            yield f"{prefix}/{file.name} cannot be read: {fault.strerror}"
 
 
 def read(store: Store, prefix: str, file: ArchivedFile, write: Callable[[bytes], object]) -> None:
