@@ -310,6 +310,51 @@ class SessionsNotEnded(KiketError):
 
 
 class ArtifactsRefused(KiketError):
-    """The artifact store answered and refused: missing bucket, no rights, full disk."""
+    """The artifact store answered and refused, for a reason that has no kind of its own below."""
 
     kind = "artifacts_refused"
+
+
+class ArtifactsBucketMissing(ArtifactsRefused):
+    """The bucket does not exist."""
+
+    kind = "artifacts_bucket_missing"
+
+
+class ArtifactsAccessDenied(ArtifactsRefused):
+    """The credentials are wrong, or lack a right."""
+
+    kind = "artifacts_access_denied"
+
+
+class ArtifactsRegionWrong(ArtifactsRefused):
+    """The bucket is in another region than the one that was asked."""
+
+    kind = "artifacts_region_wrong"
+
+
+class ArtifactsCredentialsExpired(ArtifactsRefused):
+    """Temporary credentials have run out; whoever gives them out renews them."""
+
+    kind = "artifacts_credentials_expired"
+    retryable = True
+
+
+class ArtifactsDiskFull(ArtifactsRefused):
+    """The store's disk, or its quota, is full."""
+
+    kind = "artifacts_disk_full"
+    retryable = True
+
+
+class ArtifactChanged(KiketError):
+    """A file is not what it was when its checksum was made; made again, it may be."""
+
+    kind = "artifact_changed"
+    retryable = True
+
+
+class ArtifactDamaged(KiketError):
+    """What the store has is not what was archived, or is not there."""
+
+    kind = "artifact_damaged"

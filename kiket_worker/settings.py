@@ -100,6 +100,14 @@ class Publish(StrEnum):
     PARTIAL = "partial"
 
 
+class S3Encryption(StrEnum):
+    """With whose key S3 encrypts what it keeps, in S3's own words."""
+
+    S3 = "AES256"
+    KMS = "aws:kms"
+    KMS_DOUBLE = "aws:kms:dsse"
+
+
 # Finite, and within what a thread can be told to wait.
 _Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
 
@@ -112,6 +120,11 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr, _with_scheme("postgresql", "postgres")] = Field(alias="DATABASE_URL")
     rabbitmq_url: Annotated[SecretStr, _with_scheme("amqp", "amqps", "memory")] = Field(alias="RABBITMQ_URL")
     artifacts_url: Annotated[str, AfterValidator(_is_artifacts_url)] = Field(alias="ARTIFACTS_URL")
+
+    s3_encryption: S3Encryption | None = Field(None, alias="KIKET_S3_ENCRYPTION")
+    s3_kms_key: str | None = Field(None, alias="KIKET_S3_KMS_KEY")
+    # Not a list: stores other than Amazon's have classes of their own.
+    s3_storage_class: str | None = Field(None, alias="KIKET_S3_STORAGE_CLASS", pattern=r"^[A-Z][A-Z0-9_]*$")
 
     dbt_host: str | None = Field(None, alias="DBT_HOST")
     dbt_port: int | None = Field(None, alias="DBT_PORT", ge=1, le=65535)

@@ -1,15 +1,16 @@
-"""The archive of one attempt: its files stored one by one, and an index of them written last.
+"""The archive of one attempt: its files stored beside each other, and an index of them written last.
 
 Without an index the set does not exist: a crash in the middle leaves nothing that looks complete.
 """
 
-import gzip
 import hashlib
 import json
 import tempfile
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
-from pathlib import Path
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import MISSING, asdict, dataclass, fields
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kiket_worker.artifacts.store import Store
@@ -18,6 +19,8 @@ INDEX_NAME = "index.json"
 
 # A fifth of the time of the usual level, for files a quarter larger: packing is most of what a refresh computes here.
 _LEVEL = 1
+# zlib writes gzip's header, without a name and a time, so that the same content gives the same bytes.
+_GZIP = 31
 _CHUNK_BYTES = 1024 * 1024
 _CONTENT_TYPES = {
     ".json": "application/json",
@@ -37,6 +40,15 @@ class ArchivedFile:
     encoding: str | None
     content_size: int
     content_sha256: str
+
+    @classmethod
+    def from_document(cls, document: dict[str, Any]) -> "ArchivedFile":
+        """Read an entry of an index, leaving out what a later release has added. Raises `ValueError`."""
+        known = {field.name: document[field.name] for field in fields(cls) if field.name in document}
+        missing = {field.name for field in fields(cls) if field.default is MISSING} - known.keys()
+        if missing or not is_plain(known["name"]):
+            raise ValueError("not an entry of an index")
+        return cls(**known)
 
 
 @dataclass(frozen=True)
@@ -59,61 +71,75 @@ def archive(
     """Store `files` by their names under `prefix`, compressed, and then the index, which also holds `about`.
 
     They are compressed in a folder of its own inside `scratch`, or else where the system keeps temporary files.
-    Raises `ArtifactsUnreachable` or `ArtifactsRefused`, and then there is no index.
+    Raises `ArtifactChanged`, `ArtifactsUnreachable` or `ArtifactsRefused`, and then there is no index.
     """
     with tempfile.TemporaryDirectory(prefix="archive-", dir=scratch) as folder:
-        stored = tuple(_put(store, prefix, name, path, Path(folder)) for name, path in sorted(files.items()))
+        stored = tuple(_put_all(store, prefix, sorted(files.items()), Path(folder)))
         index = Path(folder) / INDEX_NAME
         document = about | {"files": [asdict(file) for file in stored]}
-        index.write_text(json.dumps(document, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        store.put(f"{prefix}/{INDEX_NAME}", index, content_type="application/json")
-        return ArchivedSet(store.location(prefix), _digest(index), stored)
+        content = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
+        index.write_bytes(content)
+        sha256 = hashlib.sha256(content).hexdigest()
+        store.put(f"{prefix}/{INDEX_NAME}", index, sha256=sha256, content_type="application/json", completes_set=True)
+        return ArchivedSet(store.location(prefix), sha256, stored)
 
 
-def faults(store: Store, prefix: str) -> Iterable[str]:
-    """What is wrong with a set, one sentence a fault; nothing for one that is complete and undamaged."""
+def read_index(content: bytes) -> tuple[ArchivedFile, ...]:
+    """The files of an index. Raises `ValueError` for anything else: an index is checked like what a stranger wrote."""
     try:
-        files = json.loads(store.get(f"{prefix}/{INDEX_NAME}"))["files"]
-    except FileNotFoundError:
-        yield f"{prefix} has no index"
-        return
-    except (ValueError, LookupError, TypeError):
-        yield f"{prefix}/{INDEX_NAME} is damaged: it is not an index"
-        return
-    for file in files:
-        try:
-            stored = store.get(f"{prefix}/{file['name']}")
-        except FileNotFoundError:
-            yield f"{prefix}/{file['name']} is missing"
-            continue
-        if hashlib.sha256(stored).hexdigest() != file["sha256"]:
-            yield f"{prefix}/{file['name']} is damaged: its checksum is not the index's"
+        found = tuple(ArchivedFile.from_document(document) for document in json.loads(content)["files"])
+    except (LookupError, TypeError) as fault:
+        raise ValueError("not an index") from fault
+    if len({file.name for file in found} | {INDEX_NAME}) != len(found) + 1:
+        raise ValueError("an index that names a file twice")
+    return found
 
 
-def _put(store: Store, prefix: str, name: str, path: Path, folder: Path) -> ArchivedFile:
-    packed, content = folder / "packed", hashlib.sha256()
-    with (
-        path.open("rb") as source,
-        packed.open("wb") as target,
-        # No name and no time in the header, so that the same content gives the same bytes.
-        gzip.GzipFile(filename="", fileobj=target, mode="wb", compresslevel=_LEVEL, mtime=0) as compressed,
-    ):
-        while chunk := source.read(_CHUNK_BYTES):
-            content.update(chunk)
-            compressed.write(chunk)
-    file = ArchivedFile(
-        name=name,
-        size=packed.stat().st_size,
-        sha256=_digest(packed),
-        encoding="gzip",
-        content_size=path.stat().st_size,
-        content_sha256=content.hexdigest(),
-    )
+def is_plain(name: object) -> bool:
+    """Whether a name stays within the folder that it is put into, whatever system reads it."""
+    if not isinstance(name, str) or not name or not name.isprintable() or set(name) & set('\\:"*?<>|'):
+        return False
+    return PurePosixPath(name).as_posix() == name and not name.startswith("/") and ".." not in name.split("/")
+
+
+def _put_all(store: Store, prefix: str, files: list[tuple[str, Path]], folder: Path) -> Iterator[ArchivedFile]:
+    def put(number: int) -> ArchivedFile:
+        name, path = files[number]
+        return _put(store, prefix, name, path, folder / str(number))
+
+    at_once = min(store.puts_at_once, len(files))
+    if at_once < 2:
+        yield from map(put, range(len(files)))
+        return
+    pool = ThreadPoolExecutor(at_once, thread_name_prefix="archive")
+    try:
+        yield from pool.map(put, range(len(files)))
+    finally:
+        # After a failure nothing more is begun, and what was begun has ended before anybody tries again.
+        pool.shutdown(cancel_futures=True)
+
+
+def _put(store: Store, prefix: str, name: str, path: Path, packed: Path) -> ArchivedFile:
+    file = _pack(name, path, packed)
     content_type = _CONTENT_TYPES.get(path.suffix, "application/octet-stream")
-    store.put(f"{prefix}/{name}", packed, content_type=content_type, encoding=file.encoding)
+    store.put(f"{prefix}/{name}", packed, sha256=file.sha256, content_type=content_type, encoding=file.encoding)
+    packed.unlink()
     return file
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _pack(name: str, path: Path, packed: Path) -> ArchivedFile:
+    """Compress a file; both checksums are made of what passes by, and nothing is read again."""
+    content, stored = hashlib.sha256(), hashlib.sha256()
+    content_size = size = 0
+    packing = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+    with path.open("rb", buffering=0) as source, packed.open("wb") as target:
+        while chunk := source.read(_CHUNK_BYTES):
+            content.update(chunk)
+            content_size += len(chunk)
+            piece = packing.compress(chunk)
+            stored.update(piece)
+            size += target.write(piece)
+        piece = packing.flush()
+        stored.update(piece)
+        size += target.write(piece)
+    return ArchivedFile(name, size, stored.hexdigest(), "gzip", content_size, content.hexdigest())

@@ -14,8 +14,8 @@ from psycopg import sql
 from psycopg.rows import dict_row
 from pydantic import SecretStr
 
-from kiket_worker.artifacts.archive import faults
-from kiket_worker.artifacts.store import open_store
+from kiket_worker.artifacts.reading import faults
+from kiket_worker.artifacts.store import S3Options, open_store
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dev import environment, postgres, sample
 from kiket_worker.dev.inspection import DictConnection, Refreshed, faults_of
@@ -176,7 +176,7 @@ def _refresh_and_check(
     expected = {spec.slug for spec in sample.demo()} - {PAUSED, NOT_YET_DUE}
     if set(due) != expected:
         found.append(f"due were {sorted(due)}, and not {sorted(expected)}")
-    store = open_store(settings.artifacts_url)
+    store = open_store(settings.artifacts_url, S3Options.from_settings(settings))
     reports = []
     with psycopg.connect(admin_url, row_factory=dict_row) as raw:
         for organization in refreshed:
@@ -185,7 +185,9 @@ def _refresh_and_check(
                 reports.append(_report(organization, raw, reader))
             if organization.run and organization.run.artifacts_location:
                 run = organization.run
-                found += faults(store, f"{run.organization_slug}/{run.run_id}/{run.attempt}")
+                found += faults(
+                    store, f"{run.organization_slug}/{run.run_id}/{run.attempt}", run.artifacts_index_sha256
+                )
     report = write_report(directory / "report.html", reports, found)
     return DemoResult(refreshed, found, report)
 

@@ -440,8 +440,10 @@ class CompiledBundles:
     def _save(self, compiled: Compiled) -> None:
         with workdir() as folder:
             file = folder / "compiled"
-            file.write_bytes(compiled.dump())
-            self._store.put(_path(compiled.key), file, content_type="application/gzip")
+            content = compiled.dump()
+            file.write_bytes(content)
+            sha256 = hashlib.sha256(content).hexdigest()
+            self._store.put(_path(compiled.key), file, sha256=sha256, content_type="application/gzip")
 
     def _server_version(self) -> int:
         if self._server is None:

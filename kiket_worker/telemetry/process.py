@@ -127,6 +127,8 @@ class Telemetry:
 
     def _hear(self, event: Event, fields: Mapping[str, Any]) -> None:
         """Export what belongs to no attempt: those have their own way to the collector."""
+        if event is events.TELEMETRY_DROPPED:
+            return  # A collector that takes nothing would get ever more of these.
         if self._export and not any(made.is_about(fields) for made in tuple(self._recordings)):
             record = records.of_event(event, fields, now=time.time_ns(), span=INVALID_SPAN_CONTEXT)
             self._export.emit(record, {})

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from kiket_worker.artifacts.archive import faults
+from kiket_worker.artifacts.reading import faults
 from kiket_worker.artifacts.store import open_store
 
 MODELS = {

@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from kiket_worker.artifacts.archive import faults
+from kiket_worker.artifacts.reading import faults
 from kiket_worker.artifacts.store import open_store
 
 
@@ -37,6 +37,6 @@ def test_a_bucket_that_is_not_there_fails_the_run_and_bills_nothing(
     )
     assert result.code == 1
     run = result.document
-    assert (run["status"], run["error"]["kind"]) == ("failed", "artifacts_refused")
+    assert (run["status"], run["error"]["kind"]) == ("failed", "artifacts_bucket_missing")
     assert "kiket-nowhere" in run["error"]["message"]
     assert sample_database.rows("select from kiket_analytics.usage_events") == []

@@ -22,7 +22,7 @@ import psutil
 import psycopg
 from psycopg.rows import DictRow, dict_row
 
-from kiket_worker.artifacts.archive import faults
+from kiket_worker.artifacts.reading import faults
 from kiket_worker.artifacts.store import open_store
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS, QUEUE_SCHEDULED
 from kiket_worker.dev import environment

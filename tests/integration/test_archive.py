@@ -6,11 +6,13 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from kiket_worker.artifacts.archive import INDEX_NAME, ArchivedSet, archive, faults
+from kiket_worker.artifacts.archive import INDEX_NAME, ArchivedSet, archive
 from kiket_worker.artifacts.directory import DirectoryStore
+from kiket_worker.artifacts.reading import faults
 from kiket_worker.artifacts.store import Store, open_store
 from kiket_worker.errors import ArtifactsUnreachable
 
@@ -35,14 +37,14 @@ class ObservedStore:
     def location(self, key: str) -> str:
         return self._inner.location(key)
 
-    def put(self, key: str, file: Path, *, content_type: str, encoding: str | None = None) -> None:
+    def put(self, key: str, file: Path, **options: Any) -> None:
         if len(self.puts) == self._failing_at:
             raise ArtifactsUnreachable("the store is away")
-        self.puts.append((key, content_type, encoding))
-        self._inner.put(key, file, content_type=content_type, encoding=encoding)
+        self.puts.append((key, options["content_type"], options.get("encoding")))
+        self._inner.put(key, file, **options)
 
-    def get(self, key: str) -> bytes:
-        return self._inner.get(key)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
 
 @pytest.fixture
@@ -73,7 +75,8 @@ def replace(tmp_path: Path) -> Callable[[Store, str, bytes], None]:
     def put(store: Store, name: str, content: bytes) -> None:
         path = tmp_path / "replacement"
         path.write_bytes(content)
-        store.put(f"{PREFIX}/{name}", path, content_type="application/json")
+        sha256 = hashlib.sha256(content).hexdigest()
+        store.put(f"{PREFIX}/{name}", path, sha256=sha256, content_type="application/json")
 
     return put
 

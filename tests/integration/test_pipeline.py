@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from uuid import UUID
 
 import psycopg
@@ -101,10 +101,10 @@ class RefusingStore(DirectoryStore):
         super().__init__(root)
         self._fault, self._pattern = fault, pattern
 
-    def put(self, key: str, file: Path, *, content_type: str, encoding: str | None = None) -> None:
+    def put(self, key: str, file: Path, **options: Any) -> None:
         if re.search(self._pattern, key):
             raise self._fault
-        super().put(key, file, content_type=content_type, encoding=encoding)
+        super().put(key, file, **options)
 
 
 def test_a_refresh_takes_its_steps_in_order_and_leaves_artifacts_usage_and_the_time(refreshes: Refreshes) -> None:

@@ -73,10 +73,10 @@ class FailingStore(DirectoryStore):
         super().__init__(root)
         self._faults = list(faults)
 
-    def put(self, key: str, file: Path, *, content_type: str, encoding: str | None = None) -> None:
+    def put(self, key: str, file: Path, **options: Any) -> None:
         if self._faults and re.search(r"index\.json$", key):
             raise self._faults.pop(0)
-        super().put(key, file, content_type=content_type, encoding=encoding)
+        super().put(key, file, **options)
 
 
 def attempts(refreshes: Refreshes, run_id: UUID) -> list[tuple[Any, ...]]:

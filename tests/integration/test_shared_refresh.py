@@ -8,7 +8,7 @@ from typing import Any
 import psycopg
 import pytest
 
-from kiket_worker.artifacts.archive import faults
+from kiket_worker.artifacts.reading import faults
 from kiket_worker.dbt.bundle import core_bundle, shared_bundle
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Cancellation, Listener, Options, SharedModels

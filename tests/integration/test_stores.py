@@ -14,18 +14,33 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import boto3
+import moto.backends
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
 from kiket_worker.artifacts.directory import DirectoryStore
 from kiket_worker.artifacts.s3 import S3Store
-from kiket_worker.artifacts.store import Store, open_store
-from kiket_worker.errors import ArtifactsRefused, ArtifactsUnreachable, InvalidSetting
+from kiket_worker.artifacts.store import S3Options, Store, open_store
+from kiket_worker.errors import (
+    ArtifactChanged,
+    ArtifactsAccessDenied,
+    ArtifactsBucketMissing,
+    ArtifactsCredentialsExpired,
+    ArtifactsRefused,
+    ArtifactsRegionWrong,
+    ArtifactsUnreachable,
+    InvalidSetting,
+    KiketError,
+)
+from kiket_worker.settings import S3Encryption
 
+MIB = 1024 * 1024
 KEYS = ["manifest.json", "acme/run/1/index.json", "with space/ä ü/日本.json", "100%/a+b&c=d", "a?b#c/d"]
 
 
@@ -47,8 +62,48 @@ def file(tmp_path: Path) -> Callable[[bytes], Path]:
     return write
 
 
-def put(store: Store, key: str, file: Path) -> None:
-    store.put(key, file, content_type="application/json")
+@pytest.fixture
+def begin_upload(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Callable[[str], None]:
+    """Leave of an upload what one leaves that is killed in the middle: seven bytes."""
+
+    def begin(key: str) -> None:
+        bucket, _, name = store.location(key).removeprefix("s3://").partition("/")
+        client = boto3.client("s3")
+        upload = client.create_multipart_upload(Bucket=bucket, Key=name)["UploadId"]
+        client.upload_part(Bucket=bucket, Key=name, UploadId=upload, PartNumber=1, Body=b"content")
+
+    def begin_in_directory(key: str) -> None:
+        part = (tmp_path / "store of artifacts" / key).parent / ".part-1"
+        part.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(b"content")
+
+    return begin_in_directory if isinstance(store, DirectoryStore) else begin
+
+
+def put(store: Store, key: str, file: Path, content: bytes | None = None) -> None:
+    sha256 = hashlib.sha256(file.read_bytes() if content is None else content).hexdigest()
+    store.put(key, file, sha256=sha256, content_type="application/json")
+
+
+@pytest.fixture
+def fill(request: pytest.FixtureRequest, store: Store, tmp_path: Path) -> Callable[[list[str]], None]:
+    """Make many small files, without asking the server for each."""
+
+    def fill(keys: list[str]) -> None:
+        bucket, _, prefix = store.location("").removeprefix("s3://").partition("/")
+        for key in keys:
+            moto.backends.get_backend("s3")["123456789012"]["aws"].put_object(bucket, prefix + key, b"x")
+
+    def fill_directory(keys: list[str]) -> None:
+        for key in keys:
+            path = tmp_path / "store of artifacts" / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x")
+
+    return fill_directory if isinstance(store, DirectoryStore) else fill
+
+
+SIZES = pytest.mark.parametrize("size", [7, 20 * MIB], ids=["small", "in parts"])
 
 
 class TestEveryStore:
@@ -58,7 +113,9 @@ class TestEveryStore:
         assert store.get(key) == b"content"
 
     @pytest.mark.parametrize(
-        "content", [b"", b"\x00\r\n\xff", os.urandom(10 * 1024 * 1024)], ids=["empty", "binary", "10 MiB"]
+        "content",
+        [b"", b"\x00\r\n\xff", os.urandom(8 * MIB), os.urandom(20 * MIB)],
+        ids=["empty", "binary", "8 MiB", "20 MiB"],
     )
     def test_the_bytes_are_the_same(self, store: Store, file: Callable[[bytes], Path], content: bytes) -> None:
         put(store, "file", file(content))
@@ -95,6 +152,88 @@ class TestEveryStore:
             list(pool.map(put_some, [list(contents)[number::8] for number in range(8)]))
         assert {key: store.get(key) for key in contents} == contents
 
+    def test_a_large_file_is_read_in_pieces(self, store: Store, file: Callable[[bytes], Path]) -> None:
+        content = os.urandom(3 * MIB)
+        put(store, "a/file", file(content))
+        with store.open("a/file") as source:
+            pieces = list(iter(lambda: source.read(MIB), b""))
+        assert b"".join(pieces) == content
+        assert {len(piece) for piece in pieces} == {MIB}
+        with pytest.raises(FileNotFoundError, match="a/nothing"), store.open("a/nothing"):
+            pass
+
+    @SIZES
+    def test_a_file_that_was_changed_since_it_was_hashed_is_not_stored(
+        self, store: Store, file: Callable[[bytes], Path], size: int
+    ) -> None:
+        content = os.urandom(size)
+        path = file(content)
+        for changed in (content[:-1] + bytes([content[-1] ^ 1]), content[:-1], content + b"x"):
+            path.write_bytes(changed)
+            with pytest.raises(ArtifactChanged, match=rf"{path} was changed while .*a/file") as caught:
+                put(store, "a/file", path, content)
+            assert caught.value.retryable
+            assert list(store.list("")) == []
+            assert list(store.unfinished()) == []
+
+    @SIZES
+    def test_a_changed_file_leaves_the_earlier_one_as_it_was(
+        self, store: Store, file: Callable[[bytes], Path], size: int
+    ) -> None:
+        put(store, "file", file(b"earlier"))
+        with pytest.raises(ArtifactChanged):
+            put(store, "file", file(os.urandom(size)), b"what was hashed")
+        assert store.get("file") == b"earlier"
+
+    def test_a_folder_is_listed_with_all_below_it_and_nothing_beside_it(
+        self, store: Store, file: Callable[[bytes], Path]
+    ) -> None:
+        before = datetime.now(UTC) - timedelta(seconds=2)
+        keys = ["acme/1/a", "acme/1/deep/er/ä ö", "acme/2/a", "acme-2/1/a", "acme.json", "zeta"]
+        for number, key in enumerate(keys):
+            put(store, key, file(bytes(number)))
+        assert {stored.key: stored.size for stored in store.list("")} == {key: at for at, key in enumerate(keys)}
+        assert [stored.key for stored in store.list("acme")] == ["acme/1/a", "acme/1/deep/er/ä ö", "acme/2/a"]
+        assert [stored.key for stored in store.list("acme/1/deep")] == ["acme/1/deep/er/ä ö"]
+        assert [stored.key for stored in store.list("acm")] == []
+        assert all(before < stored.modified_at < datetime.now(UTC) + timedelta(seconds=2) for stored in store.list(""))
+
+    def test_more_files_than_fit_a_request_are_listed_and_removed(
+        self, store: Store, fill: Callable[..., None]
+    ) -> None:
+        keys = [f"many/{number:04}" for number in range(2100)]
+        fill([*keys, "other"])
+        assert [stored.key for stored in store.list("many")] == keys
+        store.remove(keys)
+        assert [stored.key for stored in store.list("")] == ["other"]
+
+    def test_what_is_removed_is_gone_and_what_is_not_there_is_no_fault(
+        self, store: Store, file: Callable[[bytes], Path]
+    ) -> None:
+        for key in ("acme/1/a", "acme/1/docs/b", "acme/2/a", "top"):
+            put(store, key, file(b"content"))
+        store.remove(["acme/1/docs/b", "acme/1/a", "acme/1/nothing", "no/folder/nothing", "top/below", "top"])
+        assert [stored.key for stored in store.list("")] == ["acme/2/a"]
+        store.remove([])
+        put(store, "acme/1/a", file(b"again"))
+        assert store.get("acme/1/a") == b"again"
+
+    def test_unfinished_uploads_are_found_and_removed_and_are_no_files(
+        self, store: Store, file: Callable[[bytes], Path], begin_upload: Callable[[str], None]
+    ) -> None:
+        put(store, "acme/1/a", file(b"content"))
+        begin_upload("acme/1/b")
+        begin_upload("acme/2/c")
+        assert [stored.key for stored in store.list("")] == ["acme/1/a"]
+        found = list(store.unfinished())
+        assert [upload.key.rpartition("/")[0] for upload in found] == ["acme/1", "acme/2"]
+        assert [upload.size for upload in found] == [7, 7]
+        assert all(upload.begun_at.tzinfo for upload in found)
+        store.discard(found[0])
+        store.discard(found[0])
+        assert list(store.unfinished()) == found[1:]
+        assert store.get("acme/1/a") == b"content"
+
 
 class TestDirectory:
     def test_a_writer_that_is_killed_leaves_no_file_under_the_name(self, tmp_path: Path) -> None:
@@ -128,7 +267,7 @@ class TestDirectory:
         os.mkfifo(fifo)
         new = os.urandom(1024 * 1024)
         with ThreadPoolExecutor(1) as pool:
-            writing = pool.submit(put, store, "file", fifo)
+            writing = pool.submit(put, store, "file", fifo, new)
             with fifo.open("wb", buffering=0) as pipe:
                 pipe.write(new)
                 assert store.get("file") == b"old"
@@ -190,7 +329,8 @@ def _put_script(root: Path, key: str, source: Path, user: int | None = None) -> 
         if {user}:
             os.setuid({user})
         try:
-            DirectoryStore(pathlib.Path({str(root)!r})).put({key!r}, pathlib.Path({str(source)!r}), content_type="x/y")
+            store, file = DirectoryStore(pathlib.Path({str(root)!r})), pathlib.Path({str(source)!r})
+            store.put({key!r}, file, sha256={source.name!r}, content_type="x/y")
         except ArtifactsRefused as fault:
             print(f"ArtifactsRefused: {{fault}}")
         """
@@ -202,10 +342,11 @@ class _Server(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, status: int, code: str) -> None:
+    def __init__(self, status: int, code: str, words: str, headers: dict[str, str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.status = status
-        self.answer = f"<Error><Code>{code}</Code><Message>no</Message></Error>".encode() if code else b""
+        self.answer = (f"<Error><Code>{code}</Code><Message>no</Message>{words}</Error>" if code else words).encode()
+        self.headers = headers
         self.requests: list[dict[str, str]] = []
 
 
@@ -215,14 +356,24 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.requests.append({name.lower(): value for name, value in self.headers.items()})
+        sent = {name.lower(): value for name, value in self.headers.items()}
+        self.server.requests.append(sent | {"method": self.command})
         self.send_response(self.server.status)
         self.send_header("Content-Length", str(len(self.server.answer)))
         self.send_header("Content-Type", "application/xml")
+        for name, value in self.server.headers.items():
+            self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(self.server.answer)
+        if self.command != "HEAD":
+            self.wfile.write(self.server.answer)
 
     def do_GET(self) -> None:
+        self.do_PUT()
+
+    def do_HEAD(self) -> None:
+        self.do_PUT()
+
+    def do_POST(self) -> None:
         self.do_PUT()
 
     def log_message(self, *_: object) -> None:
@@ -230,12 +381,12 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int, str], _Server]]:
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., _Server]]:
     """Start a server that answers everything so, and let S3 stores find it."""
     servers = []
 
-    def start(status: int, code: str) -> _Server:
-        server = _Server(status, code)
+    def start(status: int, code: str, *, words: str = "", headers: dict[str, str] | None = None) -> _Server:
+        server = _Server(status, code, words, headers or {})
         servers.append(server)
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         _use_endpoint(monkeypatch, f"http://127.0.0.1:{server.server_port}")
@@ -263,8 +414,10 @@ class TestS3:
     def test_an_object_has_its_content_type_and_encoding(
         self, s3_bucket: str, tmp_path: Path, file: Callable[[bytes], Path]
     ) -> None:
-        S3Store(s3_bucket, "typed").put("a", file(b"x"), content_type="application/json", encoding="gzip")
-        S3Store(s3_bucket, "typed").put("b", file(b"x"), content_type="text/html")
+        path = file(b"x")
+        store = S3Store(s3_bucket, "typed")
+        store.put("a", path, sha256=path.name, content_type="application/json", encoding="gzip")
+        store.put("b", path, sha256=path.name, content_type="text/html")
         packed, plain = (boto3.client("s3").head_object(Bucket=s3_bucket, Key=f"typed/{key}") for key in "ab")
         assert (packed["ContentType"], packed["ContentEncoding"]) == ("application/json", "gzip")
         assert plain["ContentType"] == "text/html"
@@ -297,20 +450,116 @@ class TestS3:
             store.get("key")
 
     @pytest.mark.parametrize(
-        ("status", "code"),
-        [(403, "AccessDenied"), (403, "SignatureDoesNotMatch"), (400, "ExpiredToken"), (400, "BadDigest")],
+        ("status", "code", "kind", "remedy"),
+        [
+            (403, "AccessDenied", ArtifactsAccessDenied, r"credentials of AWS_\*.*ARTIFACTS_URL"),
+            (403, "SignatureDoesNotMatch", ArtifactsAccessDenied, r"credentials of AWS_\*.*ARTIFACTS_URL"),
+            (404, "NoSuchBucket", ArtifactsBucketMissing, "make the bucket, or name another one in ARTIFACTS_URL"),
+            (400, "ExpiredToken", ArtifactsCredentialsExpired, r"AWS_\* have run out; they have to be renewed"),
+            (400, "BadDigest", ArtifactChanged, "what arrived is not what was sent"),
+            (400, "AuthorizationHeaderMalformed", ArtifactsRegionWrong, "another region; set AWS_DEFAULT_REGION"),
+            (400, "KeyTooLongError", ArtifactsRefused, r"see ARTIFACTS_URL and AWS_\*"),
+        ],
     )
-    def test_a_refusal_is_not_retried(
-        self, answering: Callable[[int, str], _Server], file: Callable[[bytes], Path], status: int, code: str
+    def test_a_refusal_has_its_kind_and_its_remedy_and_is_not_asked_again(
+        self,
+        answering: Callable[..., _Server],
+        file: Callable[[bytes], Path],
+        status: int,
+        code: str,
+        kind: type[KiketError],
+        remedy: str,
     ) -> None:
         server = answering(status, code)
         store = S3Store("bucket", "p")
-        with pytest.raises(ArtifactsRefused, match=rf"s3://bucket/p/key .*{code} \({status}\).*AWS_\*") as caught:
+        with pytest.raises(KiketError, match=rf"s3://bucket/p/key .*{code} \({status}\).*{remedy}") as caught:
             put(store, "key", file(b"content"))
-        assert not caught.value.retryable
-        assert len(server.requests) == 1
-        with pytest.raises(ArtifactsRefused, match=code):
-            store.get("key")
+        assert type(caught.value) is kind
+        # Those that somebody else renews, or that are another time another.
+        assert caught.value.retryable is (kind in {ArtifactsCredentialsExpired, ArtifactChanged})
+        assert sum(request["method"] == "PUT" for request in server.requests) == 1
+        for action in (lambda: store.get("key"), lambda: list(store.list("")), lambda: store.remove(["key"])):
+            with pytest.raises(kind, match=code):
+                action()
+
+    @pytest.mark.parametrize(("status", "code"), [(301, "PermanentRedirect"), (400, "AuthorizationHeaderMalformed")])
+    @pytest.mark.parametrize("told", ["in the answer", "in a header"])
+    def test_the_region_that_the_bucket_is_in_is_named(
+        self, answering: Callable[..., _Server], file: Callable[[bytes], Path], status: int, code: str, told: str
+    ) -> None:
+        answering(
+            status,
+            code,
+            words="<Region>eu-north-1</Region>" if told == "in the answer" else "",
+            headers={"x-amz-bucket-region": "eu-north-1"} if told == "in a header" else {},
+        )
+        with pytest.raises(ArtifactsRegionWrong, match="is in eu-north-1; set AWS_DEFAULT_REGION to eu-north-1"):
+            put(S3Store("bucket", "p"), "key", file(b"content"))
+
+    def test_a_server_that_redirects_whatever_it_is_asked_is_told_in_one_line(
+        self, answering: Callable[..., _Server], file: Callable[[bytes], Path]
+    ) -> None:
+        answering(301, "")
+        with pytest.raises(ArtifactsRegionWrong, match=r"redirects every request.*AWS_ENDPOINT_URL_S3") as caught:
+            put(S3Store("bucket", "p"), "key", file(b"content"))
+        assert len(str(caught.value).splitlines()) == 1
+
+    def test_one_object_that_may_not_be_removed_is_named(self, answering: Callable[..., _Server]) -> None:
+        refused = "<DeleteResult><Error><Key>p/b</Key><Code>AccessDenied</Code></Error></DeleteResult>"
+        answering(200, "", words=refused)
+        with pytest.raises(ArtifactsAccessDenied, match="s3://bucket/p/b cannot be removed"):
+            S3Store("bucket", "p").remove(["a", "b"])
+
+    def test_a_store_that_lists_in_no_order_is_refused(self, answering: Callable[..., _Server]) -> None:
+        one = "<Contents><Key>p/%s</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
+        answering(200, "", words=f"<ListBucketResult>{one % 'b'}{one % 'a'}</ListBucketResult>")
+        with pytest.raises(ArtifactsRefused, match="s3://bucket/p/ lists its objects in no order"):
+            list(S3Store("bucket", "p").list(""))
+
+    def test_every_part_of_a_large_file_has_a_checksum_that_the_server_can_compare(
+        self, s3_bucket: str, file: Callable[[bytes], Path]
+    ) -> None:
+        store, content = S3Store(s3_bucket, "parts"), os.urandom(20 * MIB)
+        sent: dict[str, tuple[int, str | None]] = {}
+
+        def note(request: Any, **_: Any) -> None:
+            body = request.body if isinstance(request.body, bytes) else request.body.read()
+            if not isinstance(request.body, bytes):
+                request.body.seek(0)
+            digest = base64.b64encode(hashlib.sha256(body).digest()).decode()
+            told = request.headers.get("x-amz-checksum-sha256")
+            sent[request.url.partition("partNumber=")[2][:1]] = (
+                len(body),
+                "right" if told == digest.encode() else told,
+            )
+
+        store._client.meta.events.register("before-send.s3.UploadPart", note)
+        put(store, "key", file(content))
+        assert sent == {"1": (8 * MIB, "right"), "2": (8 * MIB, "right"), "3": (4 * MIB, "right")}
+        assert store.get("key") == content
+
+    @SIZES
+    def test_objects_are_encrypted_and_classed_as_the_settings_say(
+        self, s3_bucket: str, file: Callable[[bytes], Path], size: int
+    ) -> None:
+        options = S3Options(S3Encryption.KMS, "alias/kiket", "STANDARD_IA")
+        put(open_store(f"s3://{s3_bucket}/optional", options), "key", file(os.urandom(size)))
+        found = boto3.client("s3").head_object(Bucket=s3_bucket, Key="optional/key")
+        assert (found["ServerSideEncryption"], found["SSEKMSKeyId"]) == ("aws:kms", "alias/kiket")
+        assert found["StorageClass"] == "STANDARD_IA"
+
+    @pytest.mark.parametrize(
+        ("url", "options", "words"),
+        [
+            ("s3://bucket", S3Options(kms_key="alias/kiket"), "KIKET_S3_KMS_KEY .*set KIKET_S3_ENCRYPTION to aws:kms"),
+            ("s3://bucket", S3Options(S3Encryption.S3, "alias/kiket"), "KIKET_S3_KMS_KEY"),
+            ("file:///var", S3Options(S3Encryption.S3), "ARTIFACTS_URL is a directory"),
+            ("file:///var", S3Options(storage_class="STANDARD_IA"), "ARTIFACTS_URL is a directory"),
+        ],
+    )
+    def test_options_that_would_do_nothing_are_a_wrong_setting(self, url: str, options: S3Options, words: str) -> None:
+        with pytest.raises(InvalidSetting, match=words):
+            open_store(url, options)
 
     @pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (503, "SlowDown"), (400, "RequestTimeout")])
     def test_a_server_in_trouble_is_asked_again_and_then_counts_as_unreachable(

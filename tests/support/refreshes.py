@@ -13,8 +13,8 @@ from uuid import UUID
 import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
-from kiket_worker.artifacts.archive import faults
 from kiket_worker.artifacts.directory import DirectoryStore
+from kiket_worker.artifacts.reading import faults
 from kiket_worker.artifacts.store import Store
 from kiket_worker.dbt.bundle import Bundle, core_bundle, shared_bundle
 from kiket_worker.dbt.connection import DbtConnection

@@ -1,0 +1,94 @@
+"""Archived files read back: piece by piece, and compared with their index on the way."""
+
+import hashlib
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+
+from kiket_worker.artifacts.archive import INDEX_NAME, ArchivedFile, read_index
+from kiket_worker.artifacts.store import Store
+from kiket_worker.errors import ArtifactDamaged
+
+_GZIP = 31
+_CHUNK_BYTES = 1024 * 1024
+
+
+def faults(store: Store, prefix: str, index_sha256: str | None = None) -> Iterator[str]:
+    """What is wrong with a set, one sentence a fault; nothing for one that is complete and undamaged.
+
+    With the checksum that the ledger has of its index, nobody can have changed the set and its index together.
+    """
+    try:
+        content = store.get(f"{prefix}/{INDEX_NAME}")
+    except FileNotFoundError:
+        yield f"{prefix} has no index"
+        return
+    except OSError as fault:
+        yield f"{prefix}/{INDEX_NAME} cannot be read: {fault.strerror}"
+        return
+    if index_sha256 and hashlib.sha256(content).hexdigest() != index_sha256:
+        yield f"{prefix}/{INDEX_NAME} is damaged: its checksum is not the ledger's"
+    try:
+        files = read_index(content)
+    except ValueError:
+        yield f"{prefix}/{INDEX_NAME} is damaged: it is not an index"
+        return
+    for file in files:
+        try:
+            read(store, prefix, file, lambda _: None)
+        except ArtifactDamaged as fault:
+            yield str(fault)
+        except OSError as fault:
+            yield f"{prefix}/{file.name} cannot be read: {fault.strerror}"
+
+
+def read(store: Store, prefix: str, file: ArchivedFile, write: Callable[[bytes], object]) -> None:
+    """Give a file's content, unpacked, to `write`. Raises `ArtifactDamaged` at the end, so what was written may be bad.
+
+    Both checksums are made anew, and no more is unpacked than the index speaks of.
+    """
+    key = f"{prefix}/{file.name}"
+    stored, content = hashlib.sha256(), hashlib.sha256()
+    content_size = 0
+    try:
+        with store.open(key) as source:
+            pieces = _observed(iter(lambda: source.read(_CHUNK_BYTES), b""), stored.update)
+            for piece in _unpacked(pieces, file.encoding):
+                content.update(piece)
+                content_size += len(piece)
+                if content_size > file.content_size:
+                    break
+                write(piece)
+            for _ in pieces:  # What stands behind the end of what was packed counts for the checksum.
+                pass
+    except FileNotFoundError:
+        raise ArtifactDamaged(f"{key} is missing") from None
+    except (ValueError, zlib.error) as fault:
+        raise ArtifactDamaged(f"{key} is damaged: {fault}") from fault
+    if stored.hexdigest() != file.sha256:
+        raise ArtifactDamaged(f"{key} is damaged: its checksum is not the index's")
+    if (content_size, content.hexdigest()) != (file.content_size, file.content_sha256):
+        raise ArtifactDamaged(f"{key} is damaged: the checksum of its content is not the index's")
+
+
+def _observed(pieces: Iterable[bytes], observe: Callable[[bytes], object]) -> Iterator[bytes]:
+    for piece in pieces:
+        observe(piece)
+        yield piece
+
+
+def _unpacked(pieces: Iterable[bytes], encoding: str | None) -> Iterator[bytes]:
+    """What was packed, in pieces of a bounded size: a few bytes may unpack to gigabytes."""
+    if encoding is None:
+        yield from pieces
+        return
+    if encoding != "gzip":
+        raise ValueError(f"its encoding {encoding!r} is unknown")
+    unpacking = zlib.decompressobj(_GZIP)
+    for piece in pieces:
+        packed = piece
+        while packed and not unpacking.eof:
+            yield unpacking.decompress(packed, _CHUNK_BYTES)
+            packed = unpacking.unconsumed_tail
+    yield unpacking.flush()
+    if not unpacking.eof:
+        raise ValueError("it ends in the middle")
