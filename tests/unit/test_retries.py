@@ -78,6 +78,7 @@ def test_the_faults_that_pass_are_these_and_no_others() -> None:
         *("ServiceUnreachable", "PostgresUnreachable", "RabbitmqUnreachable", "ArtifactsUnreachable"),
         *("DatabaseInterrupted", "DbtKilled", "SessionsNotEnded", "DeadLettersBusy"),
         *("TenantBusy", "TenantLoginFailed"),
+        *("ArtifactsCredentialsExpired", "ArtifactsDiskFull", "ArtifactChanged"),
     }
 
 
