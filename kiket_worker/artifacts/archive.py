@@ -7,12 +7,14 @@ import hashlib
 import json
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Any
 
+from kiket_worker.artifacts.assembly import Assembly, Page, assembled, chunks, shell_key
 from kiket_worker.artifacts.store import Store
 
 INDEX_NAME = "index.json"
@@ -32,7 +34,11 @@ _CONTENT_TYPES = {
 
 @dataclass(frozen=True)
 class ArchivedFile:
-    """One file of a set. `size` (bytes) and `sha256` are of what is stored; `content_*` of what was archived."""
+    """One file of a set. `size` (bytes) and `sha256` are of what is stored; `content_*` of what was archived.
+
+    A page that is put together of others has nothing stored by its own name: `assembly` says of what it is made, and
+    `size` is 0.
+    """
 
     name: str
     size: int
@@ -40,6 +46,14 @@ class ArchivedFile:
     encoding: str | None
     content_size: int
     content_sha256: str
+    assembly: Assembly | None = None
+
+    def to_document(self) -> dict[str, Any]:
+        """The entry of an index."""
+        document = asdict(self)
+        if self.assembly is None:
+            del document["assembly"]
+        return document
 
     @classmethod
     def from_document(cls, document: dict[str, Any]) -> "ArchivedFile":
@@ -48,6 +62,8 @@ class ArchivedFile:
         missing = {field.name for field in fields(cls) if field.default is MISSING} - known.keys()
         if missing or not is_plain(known["name"]):
             raise ValueError("not an entry of an index")
+        if (assembly := known.get("assembly")) is not None:
+            known["assembly"] = Assembly.from_document(assembly)
         return cls(**known)
 
 
@@ -66,17 +82,26 @@ class ArchivedSet:
 
 
 def archive(
-    store: Store, prefix: str, files: dict[str, Path], about: dict[str, Any], *, scratch: Path | None = None
+    store: Store,
+    prefix: str,
+    files: dict[str, Path],
+    about: dict[str, Any],
+    *,
+    pages: Mapping[str, Page] = MappingProxyType({}),
+    scratch: Path | None = None,
 ) -> ArchivedSet:
     """Store `files` by their names under `prefix`, compressed, and then the index, which also holds `about`.
+
+    Of `pages`, by their names, only what they have in common with other sets' is stored, and outside of this one.
 
     They are compressed in a folder of its own inside `scratch`, or else where the system keeps temporary files.
     Raises `ArtifactChanged`, `ArtifactsUnreachable` or `ArtifactsRefused`, and then there is no index.
     """
     with tempfile.TemporaryDirectory(prefix="archive-", dir=scratch) as folder:
         stored = tuple(_put_all(store, prefix, sorted(files.items()), Path(folder)))
+        stored += tuple(_put_page(store, name, page, files, Path(folder)) for name, page in sorted(pages.items()))
         index = Path(folder) / INDEX_NAME
-        document = about | {"files": [asdict(file) for file in stored]}
+        document = about | {"files": [file.to_document() for file in stored]}
         content = (json.dumps(document, indent=2, sort_keys=True) + "\n").encode()
         index.write_bytes(content)
         sha256 = hashlib.sha256(content).hexdigest()
@@ -117,6 +142,28 @@ def _put_all(store: Store, prefix: str, files: list[tuple[str, Path]], folder: P
     finally:
         # After a failure nothing more is begun, and what was begun has ended before anybody tries again.
         pool.shutdown(cancel_futures=True)
+
+
+def _put_page(store: Store, name: str, page: Page, files: Mapping[str, Path], folder: Path) -> ArchivedFile:
+    shell = _pack(name, page.shell, folder / "shell")
+    key = shell_key(shell.sha256)
+    if not _has(store, key):
+        store.put(key, folder / "shell", sha256=shell.sha256, content_type="text/html", encoding=shell.encoding)
+    assembly = Assembly(key, dict(page.holes))
+    digest, size = hashlib.sha256(), 0
+    for piece in assembled(page.shell.read_bytes(), assembly.holes, lambda file: chunks(files[file])):
+        digest.update(piece)
+        size += len(piece)
+    nothing = hashlib.sha256().hexdigest()
+    return ArchivedFile(name, 0, nothing, None, size, digest.hexdigest(), assembly)
+
+
+def _has(store: Store, key: str) -> bool:
+    try:
+        with store.open(key):
+            return True
+    except FileNotFoundError:
+        return False
 
 
 def _put(store: Store, prefix: str, name: str, path: Path, packed: Path) -> ArchivedFile:

@@ -2,14 +2,17 @@
 
 import hashlib
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kiket_worker.artifacts.archive import INDEX_NAME, ArchivedFile, read_index
+from kiket_worker.artifacts.assembly import Assembly, assembled
 from kiket_worker.artifacts.store import Store
 from kiket_worker.errors import ArtifactDamaged
 
 _GZIP = 31
 _CHUNK_BYTES = 1024 * 1024
+# dbt's has two megabytes.
+_MOST_OF_A_SHELL = 64 * 1024 * 1024
 
 
 def faults(store: Store, prefix: str, index_sha256: str | None = None) -> Iterator[str]:
@@ -34,40 +37,70 @@ def faults(store: Store, prefix: str, index_sha256: str | None = None) -> Iterat
         return
     for file in files:
         try:
-            read(store, prefix, file, lambda _: None)
+            read(store, prefix, file, lambda _: None, files)
         except ArtifactDamaged as fault:
             yield str(fault)
         except OSError as fault:
             yield f"{prefix}/{file.name} cannot be read: {fault.strerror}"
 
 
-def read(store: Store, prefix: str, file: ArchivedFile, write: Callable[[bytes], object]) -> None:
+def read(
+    store: Store,
+    prefix: str,
+    file: ArchivedFile,
+    write: Callable[[bytes], object],
+    files: Sequence[ArchivedFile],
+) -> None:
     """Give a file's content, unpacked, to `write`. Raises `ArtifactDamaged` at the end, so what was written may be bad.
 
-    Both checksums are made anew, and no more is unpacked than the index speaks of.
+    Both checksums are made anew, and no more is unpacked than the index speaks of. `files` are all of the set, of which
+    a page may be made.
     """
     key = f"{prefix}/{file.name}"
-    stored, content = hashlib.sha256(), hashlib.sha256()
-    content_size = 0
+    content, content_size = hashlib.sha256(), 0
+    pieces = _page(store, prefix, file.assembly, files) if file.assembly else _content(store, key, file)
+    for piece in pieces:
+        content.update(piece)
+        content_size += len(piece)
+        if content_size > file.content_size:
+            break
+        write(piece)
+    if (content_size, content.hexdigest()) != (file.content_size, file.content_sha256):
+        raise ArtifactDamaged(f"{key} is damaged: the checksum of its content is not the index's")
+
+
+def _content(store: Store, key: str, file: ArchivedFile) -> Iterator[bytes]:
+    """What is stored, unpacked. Raises `ArtifactDamaged` at its end where it is not what the index says."""
+    yield from _checked(store, key, file.encoding, file.sha256, file.content_size)
+
+
+def _page(store: Store, prefix: str, assembly: Assembly, files: Sequence[ArchivedFile]) -> Iterator[bytes]:
+    """A page, put together. Raises `ArtifactDamaged` where one of its parts is damaged or missing."""
+    parts = {file.name: file for file in files if file.assembly is None}
+    if missing := sorted(assembly.holes.keys() - parts.keys()):
+        raise ArtifactDamaged(f"{prefix} has no {', '.join(missing)}, of which a page is made")
+    shell = b"".join(_checked(store, assembly.shell, "gzip", assembly.shell_sha256, _MOST_OF_A_SHELL))
+    yield from assembled(shell, assembly.holes, lambda name: _content(store, f"{prefix}/{name}", parts[name]))
+
+
+def _checked(store: Store, key: str, encoding: str | None, sha256: str, most_bytes: int) -> Iterator[bytes]:
+    stored, size = hashlib.sha256(), 0
     try:
         with store.open(key) as source:
             pieces = _observed(iter(lambda: source.read(_CHUNK_BYTES), b""), stored.update)
-            for piece in _unpacked(pieces, file.encoding):
-                content.update(piece)
-                content_size += len(piece)
-                if content_size > file.content_size:
+            for piece in _unpacked(pieces, encoding):
+                size += len(piece)
+                yield piece
+                if size > most_bytes:
                     break
-                write(piece)
             for _ in pieces:  # What stands behind the end of what was packed counts for the checksum.
                 pass
     except FileNotFoundError:
         raise ArtifactDamaged(f"{key} is missing") from None
     except (ValueError, zlib.error) as fault:
         raise ArtifactDamaged(f"{key} is damaged: {fault}") from fault
-    if stored.hexdigest() != file.sha256:
+    if stored.hexdigest() != sha256:
         raise ArtifactDamaged(f"{key} is damaged: its checksum is not the index's")
-    if (content_size, content.hexdigest()) != (file.content_size, file.content_sha256):
-        raise ArtifactDamaged(f"{key} is damaged: the checksum of its content is not the index's")
 
 
 def _observed(pieces: Iterable[bytes], observe: Callable[[bytes], object]) -> Iterator[bytes]:

@@ -36,14 +36,15 @@ def restore(
     before anything is written.
     """
     content = _index(store, prefix, index_sha256)
-    files: dict[str, ArchivedFile | bytes] = {file.name: file for file in _files(content, prefix)}
+    archived = _files(content, prefix)
+    files: dict[str, ArchivedFile | bytes] = {file.name: file for file in archived}
     files[INDEX_NAME] = content
     if unknown := sorted(set(names) - files.keys()):
         raise UsageError(f"{prefix} has no {', '.join(unknown)}; it has {', '.join(sorted(files))}")
     wanted = {name: folder / name for name in sorted(names or files)}
     for path in wanted.values():
         _check(path, folder, overwrite=overwrite)
-    return [_restore(store, prefix, name, files[name], path) for name, path in wanted.items()]
+    return [_restore(store, prefix, name, files[name], path, archived) for name, path in wanted.items()]
 
 
 def _index(store: Store, prefix: str, sha256: str | None) -> bytes:
@@ -79,7 +80,14 @@ def _check(path: Path, folder: Path, *, overwrite: bool) -> None:
         raise UsageError(f"{path} is there already; choose another folder with --to, or overwrite it with --force")
 
 
-def _restore(store: Store, prefix: str, name: str, file: ArchivedFile | bytes, path: Path) -> Restored:
+def _restore(
+    store: Store,
+    prefix: str,
+    name: str,
+    file: ArchivedFile | bytes,
+    path: Path,
+    archived: Sequence[ArchivedFile],
+) -> Restored:
     part = path.parent / f".part-{uuid4().hex}"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +96,7 @@ def _restore(store: Store, prefix: str, name: str, file: ArchivedFile | bytes, p
                 if isinstance(file, bytes):
                     target.write(file)
                 else:
-                    read(store, prefix, file, target.write)
+                    read(store, prefix, file, target.write, archived)
                 size = target.tell()
             part.replace(path)
         finally:

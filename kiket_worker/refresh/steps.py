@@ -8,7 +8,9 @@ from dataclasses import asdict
 
 from kiket_worker import __version__, events
 from kiket_worker.artifacts.archive import ArchivedSet, archive
+from kiket_worker.artifacts.assembly import Page
 from kiket_worker.dbt.bundle import SHARED_MODELS
+from kiket_worker.dbt.docs import PAGE_NAME
 from kiket_worker.dbt.engine import Listener, Options, Outcome, Tenant
 from kiket_worker.dbt.results import ModelResult
 from kiket_worker.errors import KiketError, LeaseLost
@@ -128,6 +130,7 @@ def archive_outcome(attempt: Attempt, fault: KiketError | None = None) -> Archiv
             "cut": {name: asdict(left_out) for name, left_out in cut.items()},
             "error": {"kind": fault.kind, "message": str(fault)} if fault else None,
         },
+        pages={PAGE_NAME: Page(outcome.docs.shell, outcome.docs.holes)} if outcome.docs else {},
         scratch=attempt.workdir,
     )
     attempt.log(

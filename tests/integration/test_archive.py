@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
-from kiket_worker.artifacts.archive import INDEX_NAME, ArchivedSet, archive
+from kiket_worker.artifacts.archive import INDEX_NAME, ArchivedSet, archive, read_index
+from kiket_worker.artifacts.assembly import Page
 from kiket_worker.artifacts.directory import DirectoryStore
 from kiket_worker.artifacts.reading import faults
+from kiket_worker.artifacts.restoring import restore
 from kiket_worker.artifacts.store import Store, open_store
 from kiket_worker.errors import ArtifactsUnreachable
 
@@ -107,6 +109,73 @@ def test_the_index_is_plain_json_that_describes_exactly_what_is_stored(store: St
     assert archived.location == store.location(PREFIX)
     assert archived.size == sum(file["size"] for file in index["files"])
     assert list(faults(store, PREFIX)) == []
+
+
+SHELL = b'<html><script>var m = "kiket artifact manifest.json", r = "kiket artifact run_results.json"</script>'
+HOLES = {name: f'"kiket artifact {name}"' for name in ("manifest.json", "run_results.json")}
+SCRIPTED = b'{"nodes": "</script><script>alert(1)</script><!--"}'
+
+
+@pytest.fixture
+def page(files: dict[str, Path], tmp_path: Path) -> Page:
+    """A page of two files of the set, one of which tries to end the script that it stands in."""
+    files["manifest.json"].write_bytes(SCRIPTED)
+    shell = tmp_path / "shell.html"
+    shell.write_bytes(SHELL)
+    return Page(shell, HOLES)
+
+
+def test_a_page_is_put_together_of_a_shell_that_is_stored_once(
+    store: Store, files: dict[str, Path], page: Page, tmp_path: Path
+) -> None:
+    del files["docs/index.html"]
+    for attempt in ("1", "2"):
+        prefix = f"acme/0197/{attempt}"
+        archived = archive(store, prefix, files, {}, pages={"docs/index.html": page})
+        assert list(faults(store, prefix, archived.index_sha256)) == []
+    stored = [file.key for file in store.list("")]
+    assert len([key for key in stored if key.startswith("_docs/")]) == 1
+    assert not [key for key in stored if key.endswith("docs/index.html")]
+    restore(store, PREFIX, tmp_path / "restored", index_sha256=None)
+    restored = (tmp_path / "restored" / "docs" / "index.html").read_bytes()
+    escaped = SCRIPTED.replace(b"<", b"\\u003c")
+    assert json.loads(escaped) == json.loads(SCRIPTED)
+    assert restored == SHELL.replace(HOLES["manifest.json"].encode(), escaped).replace(
+        HOLES["run_results.json"].encode(), b""
+    )
+
+
+def test_a_page_whose_parts_are_damaged_or_missing_is_named(
+    directory: DirectoryStore, files: dict[str, Path], page: Page, tmp_path: Path
+) -> None:
+    archive(directory, PREFIX, files, {}, pages={"docs/page.html": page})
+    (shell,) = (tmp_path / "store" / "_docs").iterdir()
+    whole = shell.read_bytes()
+    shell.write_bytes(whole[:-1] + b"x")
+    assert [fault for fault in faults(directory, PREFIX) if "_docs/" in fault]
+    shell.unlink()
+    assert list(faults(directory, PREFIX)) == [f"_docs/{shell.name} is missing"]
+    shell.write_bytes(whole)
+    assert list(faults(directory, PREFIX)) == []
+    (tmp_path / "store" / PREFIX / "manifest.json").unlink()
+    assert set(faults(directory, PREFIX)) == {f"{PREFIX}/manifest.json is missing"}
+
+
+@pytest.mark.parametrize(
+    "assembly",
+    [
+        {"shell": "../secrets", "holes": {"manifest.json": "x"}},
+        {"shell": "acme/0197/1/index.json", "holes": {}},
+        {"shell": f"_docs/{'0' * 64}.html", "holes": {"manifest.json": ""}},
+        {"shell": f"_docs/{'0' * 64}.html", "holes": ["manifest.json"]},
+        {"holes": {}},
+        "_docs",
+    ],
+)
+def test_an_index_that_makes_a_page_of_anything_else_is_none(assembly: object) -> None:
+    entry = {"name": "a", "size": 0, "sha256": "", "encoding": None, "content_size": 0, "content_sha256": ""}
+    with pytest.raises(ValueError, match="not"):
+        read_index(json.dumps({"files": [entry | {"assembly": assembly}]}).encode())
 
 
 def test_the_index_is_written_last(directory: DirectoryStore, files: dict[str, Path]) -> None:
