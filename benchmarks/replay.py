@@ -112,6 +112,7 @@ def measure(short: bool) -> Benchmark:  # noqa: FBT001  # as every benchmark
                 *installation.against_dbt(sizes),
                 *installation.readers(sizes),
                 installation.memory(sizes),
+                *installation.stored(),
             ]
             few = installation.per_refresh(sizes, sizes.few)
             installation.add_schemas(sizes.many)
@@ -247,6 +248,16 @@ class Installation:
             f"the most that the worker's resident memory grew while {sizes.concurrent} refreshes went on at once",
             Target("<=", 20),
         )
+
+    def stored(self) -> list[Figure]:
+        """What a run leaves in the store."""
+        found = list(self.services.store.list("bench-1"))
+        runs = len({file.key.rpartition("/")[0] for file in found})
+        how = f"all files and indexes of {runs} refreshes of one tenant by replay, packed as they are stored"
+        return [
+            Figure("stored_bytes_per_run", sum(file.size for file in found) / runs, "bytes", how),
+            Figure("stored_files_per_run", len(found) / runs, "files", how),
+        ]
 
     def per_refresh(self, sizes: Sizes, tenants: int) -> list[float]:
         """CPU of refreshes of a few tenants, turn by turn."""

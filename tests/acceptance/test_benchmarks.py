@@ -47,6 +47,8 @@ FIGURES = {
         "reader_stall_ms": "ms",
         "reader_stall_beside_slow_reader_ms": "ms",
         "memory_mb_per_refresh": "MB",
+        "stored_bytes_per_run": "bytes",
+        "stored_files_per_run": "files",
         "many_tenants_ratio": "ratio",
     },
 }
