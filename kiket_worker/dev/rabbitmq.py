@@ -74,7 +74,8 @@ def start(directory: Path) -> str:
         if not known or not _node(directory):
             end(lambda: _processes(directory))
             _launch(directory, ports, server)
-        until(lambda: _answers(ports) or not _node(directory), START_SECONDS)
+        node = _node(directory)
+        until(lambda: _answers(ports) or _has_ended(node, directory), START_SECONDS)
         if not _node(directory) or not _answers(ports):
             end(lambda: _processes(directory))
             log = directory / "rabbitmq.log"
@@ -95,9 +96,10 @@ def stop(directory: Path) -> None:
     """Stop the node of `directory` and its epmd, and wait until all processes have ended; nothing when none runs."""
     directory = directory.resolve()
     with locked(directory) if directory.exists() else nullcontext():
-        for process in _node(directory):
+        node = _node(directory)
+        for process in node:
             send(process, signal.SIGTERM)
-        until(lambda: not _node(directory), STOP_SECONDS)
+        until(lambda: _has_ended(node, directory), STOP_SECONDS)
         end(lambda: _processes(directory))
 
 
@@ -242,3 +244,8 @@ def _processes(directory: Path, but: frozenset[str] = frozenset()) -> list[psuti
 def _node(directory: Path) -> list[psutil.Process]:
     """The node, or the script that is about to become it."""
     return _processes(directory, but=_HELPERS)
+
+
+def _has_ended(known: list[psutil.Process], directory: Path) -> bool:
+    """Whether there is no node. Those that are known are asked first: to look through all processes takes a while."""
+    return not any(map(alive, known)) and not _node(directory)
