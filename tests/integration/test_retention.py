@@ -26,7 +26,7 @@ BROKEN = "start('a'); finish('a', 'error')\nwrite({'results': [result('a', 'erro
 # None of them is a set: compiled bundles, what a later release keeps, and what people have put beside.
 STRANGERS = (
     *("_engine/0f/compiled.json.gz", "_docs/1/index.html", "notes.txt", "acme/readme", "acme/2026/1/a"),
-    *(f"acme/{UUID(int=1)}/notes/a", f"Acme/{UUID(int=1)}/1/a", f"acme/{UUID(int=1)}/1"),
+    *(f"acme/{UUID(int=1)}/notes/a", f"Acme/{UUID(int=1)}/1/a", f"acme/{UUID(int=1)}/1", f"_docs/{UUID(int=1)}/1/a"),
 )
 
 
