@@ -32,7 +32,7 @@ def test_a_refresh_with_dbt_leaves_schema_artifacts_and_usage(installation: Any,
     folder = Path(run["artifacts"].removeprefix("file://"))
     index = json.loads((folder / "index.json").read_text())
     assert {file["name"] for file in index["files"]} == {
-        *("manifest.json", "run_results.json", "catalog.json", "dbt.log"),
+        *("manifest.json", "run_results.json", "catalog.json", "dbt.log", "otel-logs.jsonl", "docs/index.html"),
     }
     assert list(faults(open_store(installation.variables["ARTIFACTS_URL"]), f"north_star/{run['run_id']}/1")) == []
 
