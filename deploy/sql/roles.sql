@@ -124,8 +124,9 @@ grant insert, update on
 to kiket_ledger;
 -- An attempt forgets the models of the one before.
 grant insert, update, delete on kiket_analytics.run_models to kiket_ledger;
--- Written once and never changed: what is charged for, and what an idempotency key names.
-grant insert on kiket_analytics.usage_events, kiket_analytics.run_requests to kiket_ledger;
+-- Written once and never changed: what is charged for, what an idempotency key names, and whose artifacts were removed.
+grant insert on kiket_analytics.usage_events, kiket_analytics.run_requests, kiket_analytics.pruned_artifacts
+to kiket_ledger;
 grant update on kiket_analytics.ticker to kiket_ledger;
 
 -- kiket_metrics: counts and ages; no usage, no messages of requests.
@@ -163,7 +164,7 @@ begin
         shared, shared
     );
     execute format('grant %I to kiket_provisioner with admin true, inherit false, set false', shared);
-    insert into kiket_analytics.roles (level, shared_schema) values (2, shared)
+    insert into kiket_analytics.roles (level, shared_schema) values (3, shared)
     on conflict (only_row) do update
     set level = excluded.level, shared_schema = excluded.shared_schema, applied_at = now();
 end
