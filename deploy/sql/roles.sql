@@ -124,8 +124,10 @@ grant insert, update on
 to kiket_ledger;
 -- An attempt forgets the models of the one before.
 grant insert, update, delete on kiket_analytics.run_models to kiket_ledger;
--- Written once and never changed: what is charged for, and what an idempotency key names.
-grant insert on kiket_analytics.usage_events, kiket_analytics.run_requests to kiket_ledger;
+-- Written once and never changed: what is charged for, what an idempotency key names, and whose artifacts were removed.
+grant insert on
+    kiket_analytics.usage_events, kiket_analytics.run_requests, kiket_analytics.pruned_artifacts
+to kiket_ledger;
 grant update on kiket_analytics.ticker to kiket_ledger;
 
 -- kiket_metrics: counts and ages; no usage, no messages of requests.
