@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import http.server
 import os
 import resource
 import signal
@@ -12,7 +11,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -22,7 +21,6 @@ from urllib.parse import unquote, urlsplit
 import boto3
 import moto.backends
 import pytest
-from botocore.retries.standard import ExponentialBackoff
 
 from kiket_worker.artifacts.directory import DirectoryStore
 from kiket_worker.artifacts.s3 import S3Store
@@ -39,6 +37,7 @@ from kiket_worker.errors import (
     KiketError,
 )
 from kiket_worker.settings import S3Encryption
+from tests.support.s3_server import S3Server, use_endpoint
 
 MIB = 1024 * 1024
 KEYS = ["manifest.json", "acme/run/1/index.json", "with space/ä ü/日本.json", "100%/a+b&c=d", "a?b#c/d"]
@@ -337,79 +336,6 @@ def _put_script(root: Path, key: str, source: Path, user: int | None = None) -> 
     )
 
 
-class _Server(http.server.ThreadingHTTPServer):
-    """Answers every request with one status and S3's XML for one error code, and remembers what it was asked."""
-
-    daemon_threads = True
-
-    def __init__(self, status: int, code: str, words: str, headers: dict[str, str]) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
-        self.status = status
-        self.answer = (f"<Error><Code>{code}</Code><Message>no</Message>{words}</Error>" if code else words).encode()
-        self.headers = headers
-        self.requests: list[dict[str, str]] = []
-
-
-class _Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: _Server
-
-    def do_PUT(self) -> None:
-        self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        sent = {name.lower(): value for name, value in self.headers.items()}
-        self.server.requests.append(sent | {"method": self.command})
-        self.send_response(self.server.status)
-        self.send_header("Content-Length", str(len(self.server.answer)))
-        self.send_header("Content-Type", "application/xml")
-        for name, value in self.server.headers.items():
-            self.send_header(name, value)
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(self.server.answer)
-
-    def do_GET(self) -> None:
-        self.do_PUT()
-
-    def do_HEAD(self) -> None:
-        self.do_PUT()
-
-    def do_POST(self) -> None:
-        self.do_PUT()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-@pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., _Server]]:
-    """Start a server that answers everything so, and let S3 stores find it."""
-    servers = []
-
-    def start(status: int, code: str, *, words: str = "", headers: dict[str, str] | None = None) -> _Server:
-        server = _Server(status, code, words, headers or {})
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-        _use_endpoint(monkeypatch, f"http://127.0.0.1:{server.server_port}")
-        return server
-
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def _use_endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", url)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-id")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
-    # Otherwise boto3 asks the machine's cloud for credentials.
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    # boto3 waits between its attempts for a random time, of up to 15 seconds together.
-    monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)
-
-
 class TestS3:
     def test_an_object_has_its_content_type_and_encoding(
         self, s3_bucket: str, tmp_path: Path, file: Callable[[bytes], Path]
@@ -424,7 +350,7 @@ class TestS3:
         assert "ContentEncoding" not in plain
 
     def test_the_server_is_told_the_checksum_and_no_other(
-        self, answering: Callable[[int, str], _Server], file: Callable[[bytes], Path]
+        self, answering: Callable[[int, str], S3Server], file: Callable[[bytes], Path]
     ) -> None:
         server = answering(200, "")
         put(S3Store("bucket", ""), "key", file(b"content"))
@@ -463,7 +389,7 @@ class TestS3:
     )
     def test_a_refusal_has_its_kind_and_its_remedy_and_is_not_asked_again(
         self,
-        answering: Callable[..., _Server],
+        answering: Callable[..., S3Server],
         file: Callable[[bytes], Path],
         status: int,
         code: str,
@@ -485,7 +411,7 @@ class TestS3:
     @pytest.mark.parametrize(("status", "code"), [(301, "PermanentRedirect"), (400, "AuthorizationHeaderMalformed")])
     @pytest.mark.parametrize("told", ["in the answer", "in a header"])
     def test_the_region_that_the_bucket_is_in_is_named(
-        self, answering: Callable[..., _Server], file: Callable[[bytes], Path], status: int, code: str, told: str
+        self, answering: Callable[..., S3Server], file: Callable[[bytes], Path], status: int, code: str, told: str
     ) -> None:
         answering(
             status,
@@ -497,20 +423,20 @@ class TestS3:
             put(S3Store("bucket", "p"), "key", file(b"content"))
 
     def test_a_server_that_redirects_whatever_it_is_asked_is_told_in_one_line(
-        self, answering: Callable[..., _Server], file: Callable[[bytes], Path]
+        self, answering: Callable[..., S3Server], file: Callable[[bytes], Path]
     ) -> None:
         answering(301, "")
         with pytest.raises(ArtifactsRegionWrong, match=r"redirects every request.*AWS_ENDPOINT_URL_S3") as caught:
             put(S3Store("bucket", "p"), "key", file(b"content"))
         assert len(str(caught.value).splitlines()) == 1
 
-    def test_one_object_that_may_not_be_removed_is_named(self, answering: Callable[..., _Server]) -> None:
+    def test_one_object_that_may_not_be_removed_is_named(self, answering: Callable[..., S3Server]) -> None:
         refused = "<DeleteResult><Error><Key>p/b</Key><Code>AccessDenied</Code></Error></DeleteResult>"
         answering(200, "", words=refused)
         with pytest.raises(ArtifactsAccessDenied, match="s3://bucket/p/b cannot be removed"):
             S3Store("bucket", "p").remove(["a", "b"])
 
-    def test_a_store_that_lists_in_no_order_is_refused(self, answering: Callable[..., _Server]) -> None:
+    def test_a_store_that_lists_in_no_order_is_refused(self, answering: Callable[..., S3Server]) -> None:
         one = "<Contents><Key>p/%s</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
         answering(200, "", words=f"<ListBucketResult>{one % 'b'}{one % 'a'}</ListBucketResult>")
         with pytest.raises(ArtifactsRefused, match="s3://bucket/p/ lists its objects in no order"):
@@ -563,7 +489,7 @@ class TestS3:
 
     @pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (503, "SlowDown"), (400, "RequestTimeout")])
     def test_a_server_in_trouble_is_asked_again_and_then_counts_as_unreachable(
-        self, answering: Callable[[int, str], _Server], file: Callable[[bytes], Path], status: int, code: str
+        self, answering: Callable[[int, str], S3Server], file: Callable[[bytes], Path], status: int, code: str
     ) -> None:
         server = answering(status, code)
         with _bounded(seconds=10), pytest.raises(ArtifactsUnreachable, match=f"s3://bucket/p/key .*{code}") as caught:
@@ -577,14 +503,14 @@ class TestS3:
         with socket.socket() as nobody_listens:
             nobody_listens.bind(("127.0.0.1", 0))
             address = f"http://127.0.0.1:{nobody_listens.getsockname()[1]}"
-            _use_endpoint(monkeypatch, address)
+            use_endpoint(monkeypatch, address)
             with _bounded(seconds=10), pytest.raises(ArtifactsUnreachable, match=address):
                 put(S3Store("bucket", "p"), "key", file(b"content"))
 
     def test_missing_credentials_are_named(
         self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, file: Callable[[bytes], Path]
     ) -> None:
-        _use_endpoint(monkeypatch, "http://127.0.0.1:9")
+        use_endpoint(monkeypatch, "http://127.0.0.1:9")
         monkeypatch.delenv("AWS_ACCESS_KEY_ID")
         monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
         monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
@@ -599,7 +525,7 @@ class TestS3:
     def test_variables_that_boto3_cannot_use_are_a_wrong_setting(
         self, monkeypatch: pytest.MonkeyPatch, name: str, value: str | None
     ) -> None:
-        _use_endpoint(monkeypatch, "http://127.0.0.1:9")
+        use_endpoint(monkeypatch, "http://127.0.0.1:9")
         if value is None:
             monkeypatch.delenv(name)
         else:
@@ -611,7 +537,7 @@ class TestS3:
     def test_an_impossible_bucket_is_told_in_one_line(
         self, monkeypatch: pytest.MonkeyPatch, file: Callable[[bytes], Path]
     ) -> None:
-        _use_endpoint(monkeypatch, "http://127.0.0.1:9")
+        use_endpoint(monkeypatch, "http://127.0.0.1:9")
         with pytest.raises(ArtifactsRefused, match="Invalid bucket name") as caught:
             put(open_store("s3://Not_a bucket/p"), "key", file(b"content"))
         assert len(str(caught.value).splitlines()) == 1
