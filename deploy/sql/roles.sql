@@ -125,8 +125,7 @@ to kiket_ledger;
 -- An attempt forgets the models of the one before.
 grant insert, update, delete on kiket_analytics.run_models to kiket_ledger;
 -- Written once and never changed: what is charged for, what an idempotency key names, and whose artifacts were removed.
-grant insert on
-    kiket_analytics.usage_events, kiket_analytics.run_requests, kiket_analytics.pruned_artifacts
+grant insert on kiket_analytics.usage_events, kiket_analytics.run_requests, kiket_analytics.pruned_artifacts
 to kiket_ledger;
 grant update on kiket_analytics.ticker to kiket_ledger;
 
