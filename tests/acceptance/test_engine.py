@@ -26,7 +26,9 @@ def test_a_project_is_explained_and_then_replayed(installation: Any, sample_data
     assert len(result.document["models"]) == 12
     index = index_of(result.document)
     assert index["engine"] == "replay"
-    assert {file["name"] for file in index["files"]} == {"manifest.json", "run_results.json", "dbt.log"}
+    assert {file["name"] for file in index["files"]} == {
+        *("manifest.json", "run_results.json", "dbt.log", "otel-logs.jsonl"),
+    }
     (day,) = installation.run("usage", "acme", "--json").document
     assert (day["metric"], day["quantity"]) == ("analytics_dbt_run", 12)
     log = Path(result.document["artifacts"].removeprefix("file://")) / "dbt.log"

@@ -1,6 +1,7 @@
-"""Installations with roles for the tests of tenants."""
+"""Installations with roles for the tests of tenants, and S3 servers that refuse."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from kiket_worker.dbt.child import run_child
 from kiket_worker.refresh import compilation
 from tests.support import warm_dbt
 from tests.support.installations import Installation
+from tests.support.s3_server import S3Server, use_endpoint
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -29,3 +31,21 @@ def installation(sample_database: Any) -> Iterator[Installation]:
     """The sample platform with roles and gates; no organisation is provisioned."""
     with Installation.of(sample_database) as made:
         yield made
+
+
+@pytest.fixture
+def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., S3Server]]:
+    """Start a server that answers everything so, and let S3 stores find it."""
+    servers = []
+
+    def start(status: int, code: str, *, words: str = "", headers: dict[str, str] | None = None) -> S3Server:
+        server = S3Server(status, code, words, headers or {})
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        use_endpoint(monkeypatch, f"http://127.0.0.1:{server.server_port}")
+        return server
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()

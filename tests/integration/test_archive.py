@@ -4,8 +4,6 @@ import gzip
 import hashlib
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -270,37 +268,3 @@ class TestFaults:
         archive(directory, PREFIX, files, {})
         replace(directory, INDEX_NAME, content)
         assert list(faults(directory, PREFIX)) == [f"{PREFIX}/{INDEX_NAME} is damaged: it is not an index"]
-
-
-_ARCHIVING = """
-import resource, sys
-from pathlib import Path
-from kiket_worker.artifacts.archive import archive
-from kiket_worker.artifacts.directory import DirectoryStore
-from kiket_worker.artifacts.reading import faults
-from kiket_worker.telemetry.rotation import RotatedLog
-
-folder, megabytes, lines = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-with (folder / "manifest.json").open("wb") as manifest:
-    for number in range(megabytes):
-        manifest.write((b'{"code": "%09d"}' % number) * 58_000)
-with RotatedLog(folder / "dbt.log", 1_000_000, lambda cut: b"cut") as log:
-    for number in range(lines):
-        log.write(b'{"info": {"name": "Note", "msg": "%d"}, "data": {}}\\n' % number)
-store = DirectoryStore(folder / "store")
-archive(store, "acme/0197/1", {name: folder / name for name in ("manifest.json", "dbt.log")}, {})
-assert list(faults(store, "acme/0197/1")) == []
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
-"""
-
-
-def test_memory_does_not_grow_with_a_manifest_of_50_mb_and_a_log_of_a_million_lines(tmp_path: Path) -> None:
-    def kilobytes(name: str, megabytes: int, lines: int) -> int:
-        (tmp_path / name).mkdir()
-        command = [sys.executable, "-c", _ARCHIVING, tmp_path / name, str(megabytes), str(lines)]
-        return int(subprocess.run(command, check=True, capture_output=True, text=True, timeout=120).stdout)
-
-    few, many = kilobytes("small", 1, 1), kilobytes("large", 50, 1_000_000)
-    assert (tmp_path / "large" / "manifest.json").stat().st_size > 50_000_000
-    assert (tmp_path / "large" / "dbt.log").stat().st_size < 1_100_000
-    assert many - few < 20_000

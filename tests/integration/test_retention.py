@@ -180,6 +180,14 @@ def test_shared_models_keep_the_last_successful_set_of_each_schema(
     assert places(store) == {f"_shared/{ids[1]}/1", f"_shared/{ids[3]}/1"}
 
 
+def test_the_workers_own_login_may_do_all_of_it(refreshes: Refreshes, sample_database: Any) -> None:
+    first, _ = run(refreshes, refreshes.store, "acme"), run(refreshes, refreshes.store, "acme")
+    with Database(sample_database.with_roles()) as ledger:
+        (removed,) = prune(refreshes.store, ledger, keep_days=30, now=in_days(30.1))
+        assert removed.location == refreshes.store.location(f"acme/{first}/1")
+        assert [one.run_id for one in archives.newest(ledger) if one.pruned_at] == [first]
+
+
 class Interrupted(DirectoryStore):
     """Removes what it is asked for first, and then nothing more."""
 

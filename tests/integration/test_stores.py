@@ -11,9 +11,8 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -38,7 +37,7 @@ from kiket_worker.errors import (
     KiketError,
 )
 from kiket_worker.settings import S3Encryption
-from tests.support.s3_refusals import RefusingServer, refusing, use_endpoint
+from tests.support.s3_server import S3Server, use_endpoint
 
 MIB = 1024 * 1024
 KEYS = ["manifest.json", "acme/run/1/index.json", "with space/ä ü/日本.json", "100%/a+b&c=d", "a?b#c/d"]
@@ -337,13 +336,6 @@ def _put_script(root: Path, key: str, source: Path, user: int | None = None) -> 
     )
 
 
-@pytest.fixture
-def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., RefusingServer]]:
-    """Start a server that answers everything so, and let S3 stores find it."""
-    with ExitStack() as stack:
-        yield lambda *answer, **more: stack.enter_context(refusing(monkeypatch, *answer, **more))
-
-
 class TestS3:
     def test_an_object_has_its_content_type_and_encoding(
         self, s3_bucket: str, tmp_path: Path, file: Callable[[bytes], Path]
@@ -358,7 +350,7 @@ class TestS3:
         assert "ContentEncoding" not in plain
 
     def test_the_server_is_told_the_checksum_and_no_other(
-        self, answering: Callable[[int, str], RefusingServer], file: Callable[[bytes], Path]
+        self, answering: Callable[[int, str], S3Server], file: Callable[[bytes], Path]
     ) -> None:
         server = answering(200, "")
         put(S3Store("bucket", ""), "key", file(b"content"))
@@ -397,7 +389,7 @@ class TestS3:
     )
     def test_a_refusal_has_its_kind_and_its_remedy_and_is_not_asked_again(
         self,
-        answering: Callable[..., RefusingServer],
+        answering: Callable[..., S3Server],
         file: Callable[[bytes], Path],
         status: int,
         code: str,
@@ -419,7 +411,7 @@ class TestS3:
     @pytest.mark.parametrize(("status", "code"), [(301, "PermanentRedirect"), (400, "AuthorizationHeaderMalformed")])
     @pytest.mark.parametrize("told", ["in the answer", "in a header"])
     def test_the_region_that_the_bucket_is_in_is_named(
-        self, answering: Callable[..., RefusingServer], file: Callable[[bytes], Path], status: int, code: str, told: str
+        self, answering: Callable[..., S3Server], file: Callable[[bytes], Path], status: int, code: str, told: str
     ) -> None:
         answering(
             status,
@@ -431,20 +423,20 @@ class TestS3:
             put(S3Store("bucket", "p"), "key", file(b"content"))
 
     def test_a_server_that_redirects_whatever_it_is_asked_is_told_in_one_line(
-        self, answering: Callable[..., RefusingServer], file: Callable[[bytes], Path]
+        self, answering: Callable[..., S3Server], file: Callable[[bytes], Path]
     ) -> None:
         answering(301, "")
         with pytest.raises(ArtifactsRegionWrong, match=r"redirects every request.*AWS_ENDPOINT_URL_S3") as caught:
             put(S3Store("bucket", "p"), "key", file(b"content"))
         assert len(str(caught.value).splitlines()) == 1
 
-    def test_one_object_that_may_not_be_removed_is_named(self, answering: Callable[..., RefusingServer]) -> None:
+    def test_one_object_that_may_not_be_removed_is_named(self, answering: Callable[..., S3Server]) -> None:
         refused = "<DeleteResult><Error><Key>p/b</Key><Code>AccessDenied</Code></Error></DeleteResult>"
         answering(200, "", words=refused)
         with pytest.raises(ArtifactsAccessDenied, match="s3://bucket/p/b cannot be removed"):
             S3Store("bucket", "p").remove(["a", "b"])
 
-    def test_a_store_that_lists_in_no_order_is_refused(self, answering: Callable[..., RefusingServer]) -> None:
+    def test_a_store_that_lists_in_no_order_is_refused(self, answering: Callable[..., S3Server]) -> None:
         one = "<Contents><Key>p/%s</Key><Size>1</Size><LastModified>2026-01-01T00:00:00Z</LastModified></Contents>"
         answering(200, "", words=f"<ListBucketResult>{one % 'b'}{one % 'a'}</ListBucketResult>")
         with pytest.raises(ArtifactsRefused, match="s3://bucket/p/ lists its objects in no order"):
@@ -497,7 +489,7 @@ class TestS3:
 
     @pytest.mark.parametrize(("status", "code"), [(500, "InternalError"), (503, "SlowDown"), (400, "RequestTimeout")])
     def test_a_server_in_trouble_is_asked_again_and_then_counts_as_unreachable(
-        self, answering: Callable[[int, str], RefusingServer], file: Callable[[bytes], Path], status: int, code: str
+        self, answering: Callable[[int, str], S3Server], file: Callable[[bytes], Path], status: int, code: str
     ) -> None:
         server = answering(status, code)
         with _bounded(seconds=10), pytest.raises(ArtifactsUnreachable, match=f"s3://bucket/p/key .*{code}") as caught:

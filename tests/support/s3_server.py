@@ -1,16 +1,13 @@
-"""A server that refuses: it answers whatever it is asked with one of S3's errors."""
+"""A server that answers whatever S3 is asked in one way: a refusal, as a rule."""
 
 import http.server
 import os
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 from botocore.retries.standard import ExponentialBackoff
 
 
-class RefusingServer(http.server.ThreadingHTTPServer):
+class S3Server(http.server.ThreadingHTTPServer):
     """Answers every request with one status and S3's XML for one error code, and remembers what it was asked."""
 
     daemon_threads = True
@@ -25,7 +22,7 @@ class RefusingServer(http.server.ThreadingHTTPServer):
 
 class _Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
-    server: RefusingServer
+    server: S3Server
 
     def do_PUT(self) -> None:
         self.rfile.read(int(self.headers.get("Content-Length", 0)))
@@ -63,18 +60,3 @@ def use_endpoint(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     # boto3 waits between its attempts for a random time, of up to 15 seconds together.
     monkeypatch.setattr(ExponentialBackoff, "delay_amount", lambda *_: 0.01)
-
-
-@contextmanager
-def refusing(
-    monkeypatch: pytest.MonkeyPatch, status: int, code: str, *, words: str = "", headers: dict[str, str] | None = None
-) -> Iterator[RefusingServer]:
-    """A server that answers so until the block ends, where S3 stores find it."""
-    server = RefusingServer(status, code, words, headers or {})
-    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
-    use_endpoint(monkeypatch, f"http://127.0.0.1:{server.server_port}")
-    try:
-        yield server
-    finally:
-        server.shutdown()
-        server.server_close()
