@@ -19,6 +19,8 @@ HEAD = "Database Error in model fct_x (models/marts/fct_x.sql)\n"
         'syntax error at or near "join"\n  LINE 1: select join\n                 ^',
         "permission denied for table issues\n  compiled code at target/run/x.sql",
         'duplicate key value violates unique constraint "unique_email"',
+        'permission denied to create foreign-data wrapper "titel"',
+        'must be able to SET ROLE "analytics_org_acme"',
         "division by zero",
         "deadlock detected",
         "canceling statement due to statement timeout",
