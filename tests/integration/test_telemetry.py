@@ -3,6 +3,7 @@
 import base64
 import gzip
 import json
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -58,6 +59,7 @@ def exporting(refreshes: Refreshes, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", to.url)
         monkeypatch.setenv("OTEL_BLRP_SCHEDULE_DELAY", "20")
         monkeypatch.setenv("OTEL_BSP_SCHEDULE_DELAY", "20")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "2")
         for name, value in variables.items():
             monkeypatch.setenv(name, value)
         settings = Settings(DATABASE_URL="postgresql://x", RABBITMQ_URL="memory://", ARTIFACTS_URL="file:///x")
@@ -67,6 +69,8 @@ def exporting(refreshes: Refreshes, monkeypatch: pytest.MonkeyPatch) -> Iterator
     yield services
     for telemetry in opened:
         telemetry.close()
+    # What still tries to send would go on into other tests.
+    until(lambda: not any(thread.name.startswith("OtelBatch") for thread in threading.enumerate()), "exporters to end")
 
 
 def lines(refreshes: Refreshes, run_id: UUID) -> list[dict[str, Any]]:
