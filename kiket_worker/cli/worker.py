@@ -49,7 +49,7 @@ def worker(
             working = Working(settings, database, broker, threads)
             if monitoring:
                 working.add_to(monitoring)
-            signals.asked.wait()
+            signals.wait()
             working.end(signals)
 
 
