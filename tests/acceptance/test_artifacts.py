@@ -12,12 +12,22 @@ import pytest
 
 
 @pytest.fixture
-def two_runs(installation: Any, quick_dbt: Path) -> list[dict[str, Any]]:
-    """Two refreshes of one organisation, the older first."""
+def run(installation: Any, quick_dbt: Path) -> dict[str, Any]:
+    """A refresh of an organisation."""
     installation.variables["KIKET_DBT_EXECUTABLE"] = str(quick_dbt)
-    runs = [installation.run("refresh", "acme", "--wait", "--json").document for _ in range(2)]
-    assert [run["status"] for run in runs] == ["succeeded", "succeeded"]
-    return runs
+    return refreshed(installation)
+
+
+@pytest.fixture
+def two_runs(installation: Any, run: dict[str, Any]) -> list[dict[str, Any]]:
+    """Two refreshes of one organisation, the older first."""
+    return [run, refreshed(installation)]
+
+
+def refreshed(installation: Any) -> dict[str, Any]:
+    run = installation.run("refresh", "acme", "--wait", "--json").document
+    assert run["status"] == "succeeded"
+    return dict(run)
 
 
 def folder_of(run: dict[str, Any]) -> Path:
@@ -39,12 +49,13 @@ def test_what_runs_have_left_is_listed_brought_back_and_checked(
         "pruned_at": None,
         "location": newer["artifacts"],
     }
-    tomorrow = (datetime.now(UTC) + timedelta(days=1)).strftime("%Y-%m-%d")
+    yesterday, tomorrow = (f"{datetime.now(UTC) + timedelta(days=days):%Y-%m-%d}" for days in (-1, 1))
     for options, found in (
         (["--run", older["run_id"]], [older["run_id"]]),
         (["--organization", "blue-harbor"], []),
         (["--since", tomorrow], []),
-        (["--until", tomorrow, "--limit", "1"], [newer["run_id"]]),
+        (["--until", yesterday], []),
+        (["--organization", "acme", "--since", yesterday, "--until", tomorrow, "--limit", "1"], [newer["run_id"]]),
     ):
         rows = installation.run("artifacts", "list", "--json", *options).document
         assert [row["run_id"] for row in rows] == found
@@ -82,27 +93,30 @@ def test_each_damaged_or_missing_file_is_named(installation: Any, two_runs: list
         assert [fault for fault in faults if what in fault and words in fault], faults
     only = installation.run("artifacts", "verify", newer["run_id"])
     assert only.code == 1
-    assert only.out.splitlines()[-1] == "1 set verified, 0 pruned, 1 fault"
+    named, counted = only.out.splitlines()
+    assert named == f"acme/{newer['run_id']}/1/index.json is damaged: its checksum is not the ledger's"
+    assert counted == "1 set verified, 0 pruned, 1 fault"
     installation.run("artifacts", "fetch", older["run_id"], "dbt.log", "--to", "x").refused(1, "dbt.log is damaged")
     assert not (installation.folder / "x" / "dbt.log").exists()
 
 
-@pytest.mark.parametrize("name", ["../outside", "/tmp/outside", "a/../../outside"])
-def test_an_index_that_names_files_elsewhere_is_not_believed(
-    installation: Any, two_runs: list[dict[str, Any]], sample_database: Any, name: str
-) -> None:
-    run = two_runs[1]
-    index = folder_of(run) / "index.json"
-    document = json.loads(index.read_text())
-    document["files"][0]["name"] = name
-    index.write_text(json.dumps(document))
+def test_an_index_that_names_files_elsewhere_is_not_believed(installation: Any, run: dict[str, Any]) -> None:
     # Of an attempt that the ledger has no checksum for, the index is all there is.
-    other = folder_of(run).parent / "7"
-    folder_of(run).rename(other)
-    result = installation.run("artifacts", "fetch", run["run_id"], "--attempt", "7", "--to", "deep/er")
-    result.refused(1, "is damaged: it is not an index")
-    assert not list(installation.folder.glob("**/outside"))
-    assert not Path("/tmp/outside").exists()
+    stored = folder_of(run).rename(folder_of(run).with_name("7"))
+    index = stored / "index.json"
+    document = json.loads(index.read_text())
+    content = (stored / document["files"][0]["name"]).read_bytes()
+    for name in ("../outside", "a/../../outside", str(installation.folder / "outside")):
+        document["files"][0]["name"] = name
+        index.write_text(json.dumps(document))
+        # Where the name leads to in the store, there is what the index promises: only the name is wrong.
+        planted = Path(f"{stored}/{name}")
+        planted.parent.mkdir(parents=True, exist_ok=True)
+        planted.write_bytes(content)
+        result = installation.run("artifacts", "fetch", run["run_id"], "--attempt", "7", "--to", "deep/er")
+        result.refused(1, f"acme/{run['run_id']}/7/index.json is damaged: it is not an index")
+        assert not (installation.folder / "deep").exists()
+        assert not (installation.folder / "outside").exists()
 
 
 def test_old_sets_are_pruned_but_for_the_last_successful_one(installation: Any, two_runs: list[dict[str, Any]]) -> None:
@@ -130,15 +144,23 @@ def test_old_sets_are_pruned_but_for_the_last_successful_one(installation: Any, 
 
 
 def test_a_store_or_a_ledger_out_of_reach_is_told_in_one_line(
-    installation: Any, two_runs: list[dict[str, Any]]
+    installation: Any, quick_dbt: Path, s3_bucket: str
 ) -> None:
-    away = {"ARTIFACTS_URL": "s3://bucket/prefix", "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9", "AWS_MAX_ATTEMPTS": "1"}
-    keys = {"AWS_ACCESS_KEY_ID": "an-id", "AWS_SECRET_ACCESS_KEY": "hunter2", "AWS_DEFAULT_REGION": "us-east-1"}
-    result = installation.run("artifacts", "prune", "--keep-days", "1", **away, **keys)
-    result.refused(3, "127.0.0.1:9")
-    assert "hunter2" not in result.err
-    nowhere = {"DATABASE_URL": "postgresql://kiket:hunter2@127.0.0.1:9/kiket"}
-    for arguments in (["list"], ["verify"], ["fetch", two_runs[0]["run_id"]], ["prune", "--keep-days", "1"]):
-        result = installation.run("artifacts", *arguments, **nowhere)
-        result.refused(3)
+    # The set is in the bucket, so that each command has something to read there.
+    installation.variables |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    installation.variables |= {"KIKET_DBT_EXECUTABLE": str(quick_dbt), "ARTIFACTS_URL": f"s3://{s3_bucket}/away"}
+    run = refreshed(installation)
+    reading = (["verify"], ["fetch", run["run_id"]], ["prune", "--keep-days", "1"])
+    no_store = {
+        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
+        "AWS_MAX_ATTEMPTS": "1",
+        "AWS_SECRET_ACCESS_KEY": "hunter2",
+    }
+    for arguments in reading:
+        result = installation.run("artifacts", *arguments, **no_store)
+        result.refused(3, f"s3://{s3_bucket}/away", "127.0.0.1:9")
+        assert "hunter2" not in result.err
+    for arguments in (["list"], *reading):
+        result = installation.run("artifacts", *arguments, DATABASE_URL="postgresql://kiket:hunter2@127.0.0.1:9/kiket")
+        result.refused(3, "127.0.0.1")
         assert "hunter2" not in result.err
