@@ -14,16 +14,14 @@ from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import Any
 
-from kiket_worker.artifacts.assembly import Assembly, Page, assembled, chunks, shell_key
+from kiket_worker.artifacts.assembly import Assembly, Page, assembled, shell_key
+from kiket_worker.artifacts.pieces import GZIP, pieces
 from kiket_worker.artifacts.store import Store
 
 INDEX_NAME = "index.json"
 
 # A fifth of the time of the usual level, for files a quarter larger: packing is most of what a refresh computes here.
 _LEVEL = 1
-# zlib writes gzip's header, without a name and a time, so that the same content gives the same bytes.
-_GZIP = 31
-_CHUNK_BYTES = 1024 * 1024
 _CONTENT_TYPES = {
     ".json": "application/json",
     ".jsonl": "application/x-ndjson",
@@ -151,11 +149,16 @@ def _put_page(store: Store, name: str, page: Page, files: Mapping[str, Path], fo
         store.put(key, folder / "shell", sha256=shell.sha256, content_type="text/html", encoding=shell.encoding)
     assembly = Assembly(key, dict(page.holes))
     digest, size = hashlib.sha256(), 0
-    for piece in assembled(page.shell.read_bytes(), assembly.holes, lambda file: chunks(files[file])):
+    for piece in assembled(page.shell.read_bytes(), assembly.holes, lambda file: _pieces_of(files[file])):
         digest.update(piece)
         size += len(piece)
     nothing = hashlib.sha256().hexdigest()
     return ArchivedFile(name, 0, nothing, None, size, digest.hexdigest(), assembly)
+
+
+def _pieces_of(path: Path) -> Iterator[bytes]:
+    with path.open("rb") as file:
+        yield from pieces(file)
 
 
 def _has(store: Store, key: str) -> bool:
@@ -178,15 +181,15 @@ def _pack(name: str, path: Path, packed: Path) -> ArchivedFile:
     """Compress a file; both checksums are made of what passes by, and nothing is read again."""
     content, stored = hashlib.sha256(), hashlib.sha256()
     content_size = size = 0
-    packing = zlib.compressobj(_LEVEL, zlib.DEFLATED, _GZIP)
+    packing = zlib.compressobj(_LEVEL, zlib.DEFLATED, GZIP)
     with path.open("rb", buffering=0) as source, packed.open("wb") as target:
-        while chunk := source.read(_CHUNK_BYTES):
-            content.update(chunk)
-            content_size += len(chunk)
-            piece = packing.compress(chunk)
-            stored.update(piece)
-            size += target.write(piece)
-        piece = packing.flush()
-        stored.update(piece)
-        size += target.write(piece)
+        for piece in pieces(source):
+            content.update(piece)
+            content_size += len(piece)
+            packed_piece = packing.compress(piece)
+            stored.update(packed_piece)
+            size += target.write(packed_piece)
+        packed_piece = packing.flush()
+        stored.update(packed_piece)
+        size += target.write(packed_piece)
     return ArchivedFile(name, size, stored.hexdigest(), "gzip", content_size, content.hexdigest())

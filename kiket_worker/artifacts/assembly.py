@@ -12,7 +12,6 @@ from typing import Any
 
 SHELLS = "_docs"
 _SHELL_KEY = re.compile(rf"{SHELLS}/([0-9a-f]{{64}})\.html")
-_CHUNK_BYTES = 1024 * 1024
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,3 @@ def assembled(shell: bytes, holes: Mapping[str, str], content: Callable[[str], I
                 yield piece.replace(b"<", b"\\u003c")
         else:
             yield part
-
-
-def chunks(path: Path) -> Iterator[bytes]:
-    """A file's bytes, piece by piece."""
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            yield chunk

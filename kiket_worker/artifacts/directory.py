@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import BinaryIO
 from uuid import uuid4
 
+from kiket_worker.artifacts.pieces import pieces
 from kiket_worker.artifacts.stored import Stored, Unfinished
 from kiket_worker.errors import ArtifactChanged, ArtifactsDiskFull, ArtifactsRefused
 
 _PART = ".part-"
-_CHUNK_BYTES = 1024 * 1024
 _ABSENT = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 
@@ -148,9 +148,9 @@ def _copy(source: Path, target: Path) -> str:
     """Copy a file to the disk, and give the SHA-256 of what was copied."""
     digest = hashlib.sha256()
     with source.open("rb") as read, target.open("xb") as written:
-        while chunk := read.read(_CHUNK_BYTES):
-            digest.update(chunk)
-            written.write(chunk)
+        for piece in pieces(read):
+            digest.update(piece)
+            written.write(piece)
         written.flush()
         os.fsync(written.fileno())
     return digest.hexdigest()

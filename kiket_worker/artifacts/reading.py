@@ -6,11 +6,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from kiket_worker.artifacts.archive import INDEX_NAME, ArchivedFile, read_index
 from kiket_worker.artifacts.assembly import Assembly, assembled
+from kiket_worker.artifacts.pieces import GZIP, PIECE_BYTES, pieces
 from kiket_worker.artifacts.store import Store
 from kiket_worker.errors import ArtifactDamaged
 
-_GZIP = 31
-_CHUNK_BYTES = 1024 * 1024
 # dbt's has two megabytes.
 _MOST_OF_A_SHELL = 64 * 1024 * 1024
 
@@ -58,8 +57,8 @@ def read(
     """
     key = f"{prefix}/{file.name}"
     content, content_size = hashlib.sha256(), 0
-    pieces = _page(store, prefix, file.assembly, files) if file.assembly else _content(store, key, file)
-    for piece in pieces:
+    found = _page(store, prefix, file.assembly, files) if file.assembly else _content(store, key, file)
+    for piece in found:
         content.update(piece)
         content_size += len(piece)
         if content_size > file.content_size:
@@ -87,13 +86,13 @@ def _checked(store: Store, key: str, encoding: str | None, sha256: str, most_byt
     stored, size = hashlib.sha256(), 0
     try:
         with store.open(key) as source:
-            pieces = _observed(iter(lambda: source.read(_CHUNK_BYTES), b""), stored.update)
-            for piece in _unpacked(pieces, encoding):
+            packed = _observed(pieces(source), stored.update)
+            for piece in _unpacked(packed, encoding):
                 size += len(piece)
                 yield piece
                 if size > most_bytes:
                     break
-            for _ in pieces:  # What stands behind the end of what was packed counts for the checksum.
+            for _ in packed:  # What stands behind the end of what was packed counts for the checksum.
                 pass
     except FileNotFoundError:
         raise ArtifactDamaged(f"{key} is missing") from None
@@ -103,24 +102,24 @@ def _checked(store: Store, key: str, encoding: str | None, sha256: str, most_byt
         raise ArtifactDamaged(f"{key} is damaged: its checksum is not the index's")
 
 
-def _observed(pieces: Iterable[bytes], observe: Callable[[bytes], object]) -> Iterator[bytes]:
-    for piece in pieces:
+def _observed(given: Iterable[bytes], observe: Callable[[bytes], object]) -> Iterator[bytes]:
+    for piece in given:
         observe(piece)
         yield piece
 
 
-def _unpacked(pieces: Iterable[bytes], encoding: str | None) -> Iterator[bytes]:
+def _unpacked(given: Iterable[bytes], encoding: str | None) -> Iterator[bytes]:
     """What was packed, in pieces of a bounded size: a few bytes may unpack to gigabytes."""
     if encoding is None:
-        yield from pieces
+        yield from given
         return
     if encoding != "gzip":
         raise ValueError(f"its encoding {encoding!r} is unknown")
-    unpacking = zlib.decompressobj(_GZIP)
-    for piece in pieces:
+    unpacking = zlib.decompressobj(GZIP)
+    for piece in given:
         packed = piece
         while packed and not unpacking.eof:
-            yield unpacking.decompress(packed, _CHUNK_BYTES)
+            yield unpacking.decompress(packed, PIECE_BYTES)
             packed = unpacking.unconsumed_tail
     yield unpacking.flush()
     if not unpacking.eof:

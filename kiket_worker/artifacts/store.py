@@ -110,3 +110,8 @@ def open_store(url: str, options: S3Options = S3Options()) -> Store:  # frozen
             "directory: leave them out, or set ARTIFACTS_URL to a bucket"
         )
     return DirectoryStore(Path(unquote(parts.path)))
+
+
+def store_of(settings: Settings) -> Store:
+    """The store that the settings name. Raises `InvalidSetting`."""
+    return open_store(settings.artifacts_url, S3Options.from_settings(settings))

@@ -16,7 +16,7 @@ from kiket_worker.artifacts import retention
 from kiket_worker.artifacts.reading import faults
 from kiket_worker.artifacts.restoring import restore
 from kiket_worker.artifacts.retention import Removed
-from kiket_worker.artifacts.store import S3Options, Store, open_store
+from kiket_worker.artifacts.store import Store, store_of
 from kiket_worker.cli.output import JsonOption, print_json, print_table
 from kiket_worker.errors import UsageError
 from kiket_worker.ledger import archives, organizations, runs
@@ -210,6 +210,6 @@ def _counted(number: int, noun: str) -> str:
 def _services() -> Iterator[tuple[Database, Store]]:
     silence_logs()
     settings = load_settings()
-    store = open_store(settings.artifacts_url, S3Options.from_settings(settings))
+    store = store_of(settings)
     with Database(settings.database_url.get_secret_value()) as database:
         yield database, store

@@ -15,7 +15,7 @@ from psycopg.rows import dict_row
 from pydantic import SecretStr
 
 from kiket_worker.artifacts.reading import faults
-from kiket_worker.artifacts.store import S3Options, open_store
+from kiket_worker.artifacts.store import store_of
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dev import environment, postgres, sample
 from kiket_worker.dev.inspection import DictConnection, Refreshed, faults_of
@@ -176,7 +176,7 @@ def _refresh_and_check(
     expected = {spec.slug for spec in sample.demo()} - {PAUSED, NOT_YET_DUE}
     if set(due) != expected:
         found.append(f"due were {sorted(due)}, and not {sorted(expected)}")
-    store = open_store(settings.artifacts_url, S3Options.from_settings(settings))
+    store = store_of(settings)
     reports = []
     with psycopg.connect(admin_url, row_factory=dict_row) as raw:
         for organization in refreshed:

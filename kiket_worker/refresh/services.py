@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kiket_worker.artifacts.store import S3Options, Store, open_store
+from kiket_worker.artifacts.store import Store, store_of
 from kiket_worker.dbt.bundle import SHARED_MODELS, Bundle, core_bundle, shared_bundle
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Engine, Options, Tenant
@@ -71,7 +71,7 @@ def open_services(settings: Settings, database: Database, publish: Callable[[Wai
     connection = DbtConnection.from_settings(settings)
     isolation = open_isolation(settings, connection)
     isolation.check(database)
-    store = open_store(settings.artifacts_url, S3Options.from_settings(settings))
+    store = store_of(settings)
     worker = f"{socket.gethostname()}:{os.getpid()}"
     executable = ExecutableEngine(
         settings.dbt_executable,
@@ -116,7 +116,7 @@ def compile_core_bundle(settings: Settings, database: Database) -> Compiled | No
     isolation.check(database)
     compiled = CompiledBundles(
         database,
-        open_store(settings.artifacts_url, S3Options.from_settings(settings)),
+        store_of(settings),
         isolation,
         connection,
         worker=f"{socket.gethostname()}:{os.getpid()}",
