@@ -1,7 +1,5 @@
 """`kiket-worker ticker`: queue what is due, at every interval."""
 
-import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -20,6 +18,7 @@ from kiket_worker.ledger.outbox import Waiting
 from kiket_worker.monitoring.vitals import Pulse
 from kiket_worker.queue.broker import open_broker
 from kiket_worker.queue.publisher import publish_run
+from kiket_worker.refresh.services import process_name
 from kiket_worker.schedule.sweep import sweep as sweep_sessions
 from kiket_worker.schedule.ticker import tick, tick_until
 from kiket_worker.settings import IsolationMode, Settings, load_settings
@@ -89,7 +88,7 @@ def _telling(settings: Settings) -> Iterator[None]:
         return
     from kiket_worker.telemetry.process import Telemetry  # noqa: PLC0415  # an SDK, for those who have a collector
 
-    telemetry = Telemetry.from_settings(settings, f"{socket.gethostname()}:{os.getpid()}")
+    telemetry = Telemetry.from_settings(settings, process_name())
     try:
         yield
     finally:

@@ -5,23 +5,15 @@ the same for every tenant and run, so they are kept once, as a page with holes; 
 run leaves anyway.
 """
 
-from dataclasses import dataclass
 from pathlib import Path
 
+from kiket_worker.artifacts.assembly import Page
 from kiket_worker.errors import DbtFailed
 
 PAGE_NAME = "docs/index.html"
 
 
-@dataclass(frozen=True)
-class DocsPage:
-    """A page with holes for files of the run: `shell` is the page, `holes` the text of each hole by the file's name."""
-
-    shell: Path
-    holes: dict[str, str]
-
-
-def take_apart(folder: Path) -> DocsPage:
+def take_apart(folder: Path) -> Page:
     """The page that dbt has written into a folder, with its manifest and catalog beside it. Raises `DbtFailed`."""
     names = ("manifest.json", "catalog.json")
     try:
@@ -36,4 +28,4 @@ def take_apart(folder: Path) -> DocsPage:
         page = page.replace(content, holes[name])
     shell = folder / "shell.html"
     shell.write_text(page, encoding="utf-8")
-    return DocsPage(shell, holes)
+    return Page(shell, holes)

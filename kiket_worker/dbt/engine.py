@@ -8,11 +8,11 @@ from typing import Any, ClassVar, Protocol
 
 from psycopg import Connection
 
+from kiket_worker.artifacts.assembly import Page
 from kiket_worker.dbt.bundle import Bundle
-from kiket_worker.dbt.docs import DocsPage
 from kiket_worker.dbt.results import ModelResult
 from kiket_worker.errors import KiketError
-from kiket_worker.telemetry.rotation import Cut
+from kiket_worker.telemetry.rotation import MOST_BYTES, Cut
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ class Options:
     selection: tuple[str, ...] = ()
     exclusion: tuple[str, ...] = ()
     most_bytes: int | None = None
-    most_log_bytes: int = 32 * 1024 * 1024
+    most_log_bytes: int = MOST_BYTES
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class Outcome:
     engine: str | None = "executable"
     deoptimised: Deoptimisation | None = None
     cut: dict[str, Cut] = field(default_factory=dict)
-    docs: DocsPage | None = None
+    docs: Page | None = None
 
 
 def _ignore(_: object) -> None:

@@ -8,14 +8,16 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import IO
 
+from kiket_worker.artifacts.assembly import Page
 from kiket_worker.dbt import own_telemetry
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.child import run_child
 from kiket_worker.dbt.connection import DbtConnection
-from kiket_worker.dbt.docs import DocsPage, take_apart
+from kiket_worker.dbt.docs import take_apart
 from kiket_worker.dbt.engine import Cancellation, Listener, Options, Outcome, SharedModels, Tenant
 from kiket_worker.dbt.guard import CANNOT_EXECUTE
 from kiket_worker.dbt.invocation import arguments, environment
@@ -95,9 +97,10 @@ class ExecutableEngine:
         if isinstance(tenant, Tenant) and tenant.session is not None:
             tenant.session.close()  # dbt has sessions of its own, and nobody waits in this one meanwhile.
         target = options.workdir / "target"
-        log = DbtLog(options, listener, lambda: self.names(bundle, tenant))
+        names = self.names(bundle, tenant)
+        log = DbtLog(options, listener, names)
         models: tuple[ModelResult, ...] = ()
-        docs: DocsPage | None = None
+        docs: Page | None = None
         failure: KiketError | None = None
         invocation = _Invocation()
         with time_limit(self._time_limit_seconds, cancellation):
@@ -123,7 +126,7 @@ class ExecutableEngine:
                         log=log,
                     )
                 finally:
-                    _redact(target / "run_results.json", lambda: self.names(bundle, tenant))
+                    _redact(target / "run_results.json", names)
                 check_schemas(target / "manifest.json", tenant.schema, options.exclusion)
                 models = self._judge(invocation, target, options)
                 if options.docs:
@@ -140,9 +143,7 @@ class ExecutableEngine:
             LOG_NAME: log.path,
         }
         if self._has_telemetry:
-            found, left_out = own_telemetry.gather(
-                options.workdir, options.most_log_bytes, lambda: self.names(bundle, tenant)
-            )
+            found, left_out = own_telemetry.gather(options.workdir, options.most_log_bytes, names)
             files, cut = files | found, cut | left_out
         return Outcome(
             models=models,
@@ -154,11 +155,14 @@ class ExecutableEngine:
             docs=docs,
         )
 
-    def names(self, bundle: Bundle, tenant: Tenant | SharedModels) -> Names:
-        """What an error may name: the project's words, the tenant's names, and where the database is."""
+    def names(self, bundle: Bundle, tenant: Tenant | SharedModels) -> Callable[[], Names]:
+        """What an error may name: the project's words, the tenant's names, and where the database is.
+
+        Put together when the first error asks.
+        """
         connection = self._connection
         ours = (*map(str, tenant.variables.values()), tenant.schema, tenant.user or connection.user)
-        return bundle.words | words_of(*ours, connection.host, connection.database)
+        return cache(lambda: bundle.words | words_of(*ours, connection.host, connection.database))
 
     def document(
         self,
@@ -167,7 +171,7 @@ class ExecutableEngine:
         options: Options,
         cancellation: Cancellation,
         log: DbtLog,
-    ) -> DocsPage:
+    ) -> Page:
         """Have dbt describe what there is: its `catalog.json`, and a page that is given. Raises `DbtFailed`.
 
         The catalog is read from the database, so this comes after the models; in a folder of its own, because dbt
@@ -178,7 +182,15 @@ class ExecutableEngine:
             *(self._find_executable(), "docs", "generate", "--static"),
             *arguments(bundle, tenant, workdir=options.workdir, target=folder),
         ]
-        self._invoke(invocation, command, _ignore, tenant=tenant, options=options, cancellation=cancellation, log=log)
+        self._invoke(
+            invocation,
+            command,
+            Listener().on_model,
+            tenant=tenant,
+            options=options,
+            cancellation=cancellation,
+            log=log,
+        )
         if invocation.exit_code != 0:
             raise DbtFailed(f"dbt docs generate ended with code {invocation.exit_code}: {invocation.last_words()}")
         return take_apart(folder)
@@ -302,7 +314,3 @@ def _read(
         cancellation.cancel(fault)
     except Exception as fault:  # Nobody reads on: dbt would wait for ever at a full pipe, whatever the reason.
         cancellation.cancel(BuildFailed(f"dbt's output could not be kept: {fault}"))
-
-
-def _ignore(_: ModelResult) -> None:
-    pass

@@ -47,6 +47,5 @@ class DbtLog:
 
 
 def _tell(cut: Cut) -> bytes:
-    words = f"{cut.lines} lines ({cut.bytes} bytes) were left out here: the log was longer than it may be"
-    info = {"name": "LinesLeftOut", "level": "warn", "msg": words}
+    info = {"name": "LinesLeftOut", "level": "warn", "msg": str(cut)}
     return json.dumps({"data": {"lines": cut.lines, "bytes": cut.bytes}, "info": info}).encode() + b"\n"

@@ -52,5 +52,4 @@ def _without_values(value: Any, names: Names) -> Any:
 
 
 def _tell(cut: Cut) -> bytes:
-    words = f"{cut.lines} lines ({cut.bytes} bytes) were left out here: the log was longer than it may be"
-    return json.dumps({"event_name": "LinesLeftOut", "severity_text": "WARN", "body": words}).encode() + b"\n"
+    return json.dumps({"event_name": "LinesLeftOut", "severity_text": "WARN", "body": str(cut)}).encode() + b"\n"

@@ -49,7 +49,6 @@ class Services:
     retries: RetryPolicy
     random: Callable[[], float]
     telemetry: "Telemetry"
-    most_log_bytes: int = 32 * 1024 * 1024
     turns: Turns = field(default_factory=Turns)
     engines: Mapping[str, Engine] = field(default_factory=dict)
 
@@ -63,6 +62,11 @@ class Services:
         return self.engines.get(name or "", self.engine)
 
 
+def process_name() -> str:
+    """How this process is named in the ledger, in the log and to a collector."""
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
 def open_services(settings: Settings, database: Database, publish: Callable[[Waiting], None]) -> Services:
     """The parts as the settings name them. Raises `InvalidSetting`, and `RolesNotSetUp`."""
     # A fifth of a command's start, and only those that refresh need it.
@@ -72,7 +76,7 @@ def open_services(settings: Settings, database: Database, publish: Callable[[Wai
     isolation = open_isolation(settings, connection)
     isolation.check(database)
     store = store_of(settings)
-    worker = f"{socket.gethostname()}:{os.getpid()}"
+    worker = process_name()
     executable = ExecutableEngine(
         settings.dbt_executable,
         connection,
@@ -105,7 +109,6 @@ def open_services(settings: Settings, database: Database, publish: Callable[[Wai
         retries=RetryPolicy(settings.max_attempts, settings.max_crashes, settings.retry_base_seconds),
         random=random.random,
         telemetry=Telemetry.from_settings(settings, worker),
-        most_log_bytes=settings.run_log_megabytes * 1024 * 1024,
     )
 
 
@@ -119,7 +122,7 @@ def compile_core_bundle(settings: Settings, database: Database) -> Compiled | No
         store_of(settings),
         isolation,
         connection,
-        worker=f"{socket.gethostname()}:{os.getpid()}",
+        worker=process_name(),
         command=settings.dbt_command,
     )
     return compiled.compile(core_bundle(), *_of_any_tenant(isolation, settings.dbt_shared_schema))

@@ -144,7 +144,9 @@ def _build(attempt: Attempt, epoch: int) -> Outcome:
     outcome = services.engine.run(
         services.shared_bundle.laid_out(folder / "project"),
         SharedModels(schema, login.role, login.password) if login else SharedModels(schema),
-        Options(workdir=folder, application_name=application_name(run_id), most_log_bytes=services.most_log_bytes),
+        Options(
+            workdir=folder, application_name=application_name(run_id), most_log_bytes=services.telemetry.most_log_bytes
+        ),
         Listener(on_event=attempt.recording.dbt_event),
         attempt.cancellation,
     )

@@ -8,7 +8,6 @@ from dataclasses import asdict
 
 from kiket_worker import __version__, events
 from kiket_worker.artifacts.archive import ArchivedSet, archive
-from kiket_worker.artifacts.assembly import Page
 from kiket_worker.dbt.bundle import SHARED_MODELS
 from kiket_worker.dbt.docs import PAGE_NAME
 from kiket_worker.dbt.engine import Listener, Options, Outcome, Tenant
@@ -40,7 +39,7 @@ def build(attempt: Attempt) -> Status:
         docs=claim.run.docs or settings.docs,
         selection=tuple(claim.run.selection or ()),
         exclusion=(SHARED_MODELS,),
-        most_log_bytes=services.most_log_bytes,
+        most_log_bytes=services.telemetry.most_log_bytes,
         most_bytes=WHILE_BUILDING * services.isolation.limits.quota_megabytes * 1024 * 1024,
     )
     listener = Listener(lambda model: _record_model(attempt, model), attempt.recording.dbt_event)
@@ -130,7 +129,7 @@ def archive_outcome(attempt: Attempt, fault: KiketError | None = None) -> Archiv
             "cut": {name: asdict(left_out) for name, left_out in cut.items()},
             "error": {"kind": fault.kind, "message": str(fault)} if fault else None,
         },
-        pages={PAGE_NAME: Page(outcome.docs.shell, outcome.docs.holes)} if outcome.docs else {},
+        pages={PAGE_NAME: outcome.docs} if outcome.docs else {},
         scratch=attempt.workdir,
     )
     attempt.log(

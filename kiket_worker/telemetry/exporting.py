@@ -173,9 +173,6 @@ class _CountedSpans(SpanExporter):
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         return self._tally.sent(len(spans), lambda: self._inner.export(spans), SpanExportResult.SUCCESS)
 
-    def force_flush(self, timeout_millis: int = 10_000) -> bool:
-        return self._inner.force_flush(timeout_millis)
-
     def shutdown(self) -> None:
         self._inner.shutdown()
 
@@ -188,9 +185,6 @@ class _BoundedSpans(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         if span.context is not None and span.context.trace_flags.sampled and self._tally.takes():
             self._inner.on_end(span)
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        return self._inner.force_flush(timeout_millis)
 
     def shutdown(self) -> None:
         self._inner.shutdown()

@@ -1,9 +1,8 @@
 """Traces and log records of a process: what the settings say that is to be told, and to whom."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from functools import partial
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -23,8 +22,10 @@ from kiket_worker import __version__, events
 from kiket_worker.events import Event
 from kiket_worker.settings import Settings
 from kiket_worker.telemetry import records
-from kiket_worker.telemetry.recording import About, Recording, RunIds, recording
+from kiket_worker.telemetry.logs import traced
+from kiket_worker.telemetry.recording import About, Recording, RunIds
 from kiket_worker.telemetry.records import Value
+from kiket_worker.telemetry.rotation import MOST_BYTES
 
 if TYPE_CHECKING:
     from kiket_worker.telemetry.exporting import Export
@@ -40,12 +41,12 @@ class Telemetry:
         self,
         worker: str,
         *,
-        most_log_bytes: int = 32 * 1024 * 1024,
+        most_log_bytes: int = MOST_BYTES,
         log_queue_size: int | None = None,
         span_queue_size: int | None = None,
     ) -> None:
         """`worker` names the process. Without a queue's size, that signal does not leave the process."""
-        self._most_log_bytes = most_log_bytes
+        self.most_log_bytes = most_log_bytes
         service = {SERVICE_NAME: "kiket-worker", SERVICE_VERSION: __version__, SERVICE_INSTANCE_ID: worker}
         # The environment has the last word: OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES.
         resource = Resource.create().merge(Resource(service)).merge(OTELResourceDetector().detect())
@@ -62,8 +63,7 @@ class Telemetry:
         self._tracer = self._tracers.get_tracer("kiket-worker", __version__)
         self._recordings: list[Recording] = []
         self._export: Export | None = None
-        self._end_exports: Callable[[], None] | None = None
-        self._end_listening: Callable[[], None] = _do_nothing
+        self._closing = ExitStack()
         if log_queue_size or span_queue_size:
             self._begin_exports(resource, log_queue_size, span_queue_size)
 
@@ -76,11 +76,12 @@ class Telemetry:
             tallies.append(tally := exporting.Tally("logs", log_queue_size))
             self._export = exporting.Export(resource, tally, log_queue_size)
             ends.append(self._export.shutdown)
-            self._end_listening = events.listen(self._hear)
         if span_queue_size:
             tallies.append(tally := exporting.Tally("traces", span_queue_size))
             self._tracers.add_span_processor(exporting.span_processor(tally, span_queue_size))
-        self._end_exports = partial(exporting.end_within, _LAST_SECONDS, ends, tallies)
+        self._closing.callback(exporting.end_within, _LAST_SECONDS, ends, tallies)
+        if self._export:
+            self._closing.callback(events.listen(self._hear))
 
     @classmethod
     def from_settings(cls, settings: Settings, worker: str) -> "Telemetry":
@@ -109,21 +110,22 @@ class Telemetry:
         `traceparent` is the caller's, and `began` when the attempt did, in nanoseconds of Unix time.
         """
         about = About(organization, run_id, attempt, bundle_digest, traceparent)
-        with recording(
-            about, self._tracer, self._export, self._resource, folder, began=began, most_log_bytes=self._most_log_bytes
-        ) as made:
-            self._recordings.append(made)
-            try:
+        made = Recording(
+            about, self._tracer, self._export, self._resource, folder, began=began, most_log_bytes=self.most_log_bytes
+        )
+        end_listening = events.listen(made.hear)
+        self._recordings.append(made)
+        try:
+            with traced(made.trace_id):
                 yield made
-            finally:
-                self._recordings.remove(made)
+        finally:
+            self._recordings.remove(made)
+            end_listening()
+            made.close()
 
     def close(self) -> None:
         """Send what waits, within a few seconds."""
-        self._end_listening()
-        self._end_listening = _do_nothing
-        if self._end_exports:
-            self._end_exports()
+        self._closing.close()
 
     def _hear(self, event: Event, fields: Mapping[str, Any]) -> None:
         """Export what belongs to no attempt: those have their own way to the collector."""
@@ -132,7 +134,3 @@ class Telemetry:
         if self._export and not any(made.is_about(fields) for made in tuple(self._recordings)):
             record = records.of_event(event, fields, now=time.time_ns(), span=INVALID_SPAN_CONTEXT)
             self._export.emit(record, {})
-
-
-def _do_nothing() -> None:
-    pass

@@ -23,7 +23,6 @@ from kiket_worker import events
 from kiket_worker.errors import KiketError
 from kiket_worker.events import Event
 from kiket_worker.telemetry import records
-from kiket_worker.telemetry.logs import traced
 from kiket_worker.telemetry.records import Record, Value
 from kiket_worker.telemetry.rotation import Cut, RotatedLog
 
@@ -91,17 +90,23 @@ class Recording:
         tracer: Tracer,
         export: "Export | None",
         resource: Mapping[str, Value],
-        file: RotatedLog,
+        folder: Path,
         *,
         began: int,
+        most_log_bytes: int,
     ) -> None:
-        """`began` is when the attempt did, as nanoseconds of Unix time; `export` is None where nobody wants records."""
+        """`began` is when the attempt did, as nanoseconds of Unix time; `export` is None where nobody wants records.
+
+        The file is in `folder`; of a longer one than `most_log_bytes`, the middle is left out.
+        """
         self._about = about
         self._attributes = about.attributes
         self._tracer = tracer
         self._export = export
-        self._resource = resource
-        self._file = file
+        self._resource = {**resource, **self._attributes}
+        self._file = RotatedLog(
+            folder / FILE_NAME, most_log_bytes, lambda cut: records.line(self._resource, [_left_out(cut)])
+        )
         self._lock = threading.Lock()
         self._thread = threading.get_ident()
         self._waiting: list[Record] = []
@@ -214,39 +219,16 @@ class Recording:
 
     def _write(self) -> None:
         if self._waiting and self._file.is_open:
-            self._file.write(records.line({**self._resource, **self._attributes}, self._waiting))
+            self._file.write(records.line(self._resource, self._waiting))
         self._waiting.clear()
-
-
-@contextmanager
-def recording(
-    about: About,
-    tracer: Tracer,
-    export: "Export | None",
-    resource: Mapping[str, Value],
-    folder: Path,
-    *,
-    began: int,
-    most_log_bytes: int,
-) -> Iterator[Recording]:
-    """Record an attempt until the block ends; the file is in `folder`."""
-    own = {**resource, **about.attributes}
-    file = RotatedLog(folder / FILE_NAME, most_log_bytes, lambda cut: records.line(own, [_left_out(cut)]))
-    made = Recording(about, tracer, export, resource, file, began=began)
-    end_listening = events.listen(made.hear)
-    try:
-        with traced(made.trace_id):
-            yield made
-    finally:
-        end_listening()
-        made.close()
 
 
 def _left_out(cut: Cut) -> Record:
     now = time.time_ns()
-    words = f"{cut.lines} lines ({cut.bytes} bytes) were left out here: the log was longer than it may be"
     attributes: dict[str, Value] = {"kiket.lines": cut.lines, "kiket.bytes": cut.bytes}
-    return Record(records.WORKER_SCOPE, now, now, "warning", "log.cut", words, attributes, trace.INVALID_SPAN_CONTEXT)
+    return Record(
+        records.WORKER_SCOPE, now, now, "warning", "log.cut", str(cut), attributes, trace.INVALID_SPAN_CONTEXT
+    )
 
 
 def _caller(traceparent: str | None) -> Span | None:

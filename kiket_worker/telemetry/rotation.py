@@ -7,6 +7,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO, Self
 
+# Of each log of a run, unless somebody says otherwise.
+MOST_BYTES = 32 * 1024 * 1024
+
 
 @dataclass(frozen=True)
 class Cut:
@@ -14,6 +17,9 @@ class Cut:
 
     lines: int
     bytes: int
+
+    def __str__(self) -> str:
+        return f"{self.lines} lines ({self.bytes} bytes) were left out here: the log was longer than it may be"
 
 
 class RotatedLog:

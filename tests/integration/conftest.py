@@ -1,15 +1,18 @@
-"""Installations with roles for the tests of tenants, and S3 servers that refuse."""
+"""Installations with roles for the tests of tenants, refreshes with a stand-in for dbt, and S3 servers that refuse."""
 
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kiket_worker.dbt.child import run_child
+from kiket_worker.ledger.database import Database
 from kiket_worker.refresh import compilation
 from tests.support import warm_dbt
 from tests.support.installations import Installation
+from tests.support.refreshes import Refreshes
 from tests.support.s3_server import S3Server, use_endpoint
 
 
@@ -49,3 +52,9 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., S3Serve
     for server in servers:
         server.shutdown()
         server.server_close()
+
+
+@pytest.fixture
+def refreshes(sample_database: Any, ledger: Database, tmp_path: Path) -> Refreshes:
+    """Refreshes of the sample platform by a superuser, with a stand-in for dbt."""
+    return Refreshes.prepare(sample_database.url, ledger, tmp_path)

@@ -3,8 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import psycopg
 import pytest
@@ -22,12 +21,6 @@ from tests.support.refreshes import Refreshes
 from tests.support.sessions import lives
 
 
-class TestDatabase(Protocol):
-    __test__ = False
-
-    url: str
-
-
 class Unreliable:
     """The ledger's database, whose connections can be refused; it remembers those that it gave."""
 
@@ -43,11 +36,6 @@ class Unreliable:
             raise PostgresUnreachable("refused")
         self.given.append(self._database.connect())
         return self.given[-1]
-
-
-@pytest.fixture
-def refreshes(sample_database: TestDatabase, ledger: Database, tmp_path: Path) -> Refreshes:
-    return Refreshes.prepare(sample_database.url, ledger, tmp_path)
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import psycopg
@@ -45,12 +45,6 @@ sys.exit(1)
 UNKNOWN = UUID("01890000-0000-7000-8000-000000000000")
 
 
-class TestDatabase(Protocol):
-    __test__ = False
-
-    url: str
-
-
 class Session:
     """A database session by its name, that stands for another attempt's dbt."""
 
@@ -84,12 +78,7 @@ def whole_ledger(refreshes: Refreshes) -> list[object]:
 
 
 @pytest.fixture
-def refreshes(sample_database: TestDatabase, ledger: Database, tmp_path: Path) -> Refreshes:
-    return Refreshes.prepare(sample_database.url, ledger, tmp_path)
-
-
-@pytest.fixture
-def fresh(sample_database: TestDatabase, ledger: Database, tmp_path: Path) -> Refreshes:
+def fresh(sample_database: Any, ledger: Database, tmp_path: Path) -> Refreshes:
     """Without the shared schema."""
     return Refreshes.prepare(sample_database.url, ledger, tmp_path, shared=False)
 

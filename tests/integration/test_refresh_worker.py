@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 import pytest
 
@@ -22,12 +21,6 @@ from tests.support.refreshes import Refreshes, in_background
 
 GOOD = "build('a')"
 WAITING = "tell('started')\nwait_for('go')\nbuild('a')"
-
-
-class TestDatabase(Protocol):
-    __test__ = False
-
-    url: str
 
 
 class AwayForAWhile:
@@ -55,11 +48,6 @@ class AwayForAWhile:
 
 def message(organization: str = "acme", **fields: Any) -> RefreshMessage:
     return RefreshMessage(version=1, organization=organization, **fields)
-
-
-@pytest.fixture
-def refreshes(sample_database: TestDatabase, ledger: Database, tmp_path: Path) -> Refreshes:
-    return Refreshes.prepare(sample_database.url, ledger, tmp_path)
 
 
 def newest(refreshes: Refreshes) -> runs.Run:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -28,17 +28,6 @@ STRANGERS = (
     *("_engine/0f/compiled.json.gz", "_docs/1/index.html", "notes.txt", "acme/readme", "acme/2026/1/a"),
     *(f"acme/{UUID(int=1)}/notes/a", f"Acme/{UUID(int=1)}/1/a", f"acme/{UUID(int=1)}/1", f"_docs/{UUID(int=1)}/1/a"),
 )
-
-
-class TestDatabase(Protocol):
-    __test__ = False
-
-    url: str
-
-
-@pytest.fixture
-def refreshes(sample_database: TestDatabase, ledger: Database, tmp_path: Path) -> Refreshes:
-    return Refreshes.prepare(sample_database.url, ledger, tmp_path)
 
 
 @pytest.fixture(params=["directory", "s3"])

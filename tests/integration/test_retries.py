@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -35,17 +35,6 @@ CLOSED = "Database Error in model {}\\n  server closed the connection unexpected
 OWN = 'Database Error in model {}\\n  relation "isues" does not exist'
 REFUSED = 'connection to server at \\"127.0.0.1\\", port 5432 failed: Connection refused'
 HOUR = 3600.0
-
-
-class TestDatabase(Protocol):
-    __test__ = False
-
-    url: str
-
-
-@pytest.fixture
-def refreshes(sample_database: TestDatabase, ledger: Database, tmp_path: Path) -> Refreshes:
-    return Refreshes.prepare(sample_database.url, ledger, tmp_path)
 
 
 def failing(**messages: str) -> str:

@@ -3,7 +3,7 @@
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -11,7 +11,6 @@ import pytest
 from kiket_worker.artifacts.directory import DirectoryStore
 from kiket_worker.artifacts.store import Store, open_store
 from kiket_worker.dbt.engine import Cancellation
-from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Status
 from kiket_worker.refresh.pipeline import refresh
 from tests.support.refreshes import Refreshes
@@ -19,17 +18,6 @@ from tests.support.s3_server import S3Server
 
 GOOD = "build('a', 'b')"
 DISK_BYTES = 1024 * 1024
-
-
-class TestDatabase(Protocol):
-    __test__ = False
-
-    url: str
-
-
-@pytest.fixture
-def refreshes(sample_database: TestDatabase, ledger: Database, tmp_path: Path) -> Refreshes:
-    return Refreshes.prepare(sample_database.url, ledger, tmp_path)
 
 
 @pytest.fixture

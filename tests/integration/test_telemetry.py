@@ -6,8 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -18,7 +17,6 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Status as SpanStatus
 
 from kiket_worker import events
 from kiket_worker.dbt.engine import Cancellation
-from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Status
 from kiket_worker.refresh.pipeline import refresh
 from kiket_worker.refresh.services import Services
@@ -27,12 +25,6 @@ from kiket_worker.telemetry.process import Telemetry
 from tests.support.collector import Collector, attributes, collector
 from tests.support.dbt_scripts import until
 from tests.support.refreshes import Refreshes
-
-
-class TestDatabase(Protocol):
-    __test__ = False
-    url: str
-
 
 GOOD = "build('a', 'b')"
 CALLER = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
@@ -43,11 +35,6 @@ say('RunResultError', 'error', message)
 write({"results": [result('a'), result('b', 'error', message)]})
 sys.exit(1)
 """
-
-
-@pytest.fixture
-def refreshes(sample_database: TestDatabase, ledger: Database, tmp_path: Path) -> Refreshes:
-    return Refreshes.prepare(sample_database.url, ledger, tmp_path)
 
 
 @pytest.fixture
@@ -247,8 +234,7 @@ def test_a_log_of_a_hundred_thousand_lines_is_bounded_and_says_what_is_missing(r
     script = (
         'for number in range(100_000):\n    print(\'{"info": {"name": "Note", "msg": "%d"}, "data": {}}\' % number)\n'
     )
-    services = replace(refreshes.services(script + GOOD), most_log_bytes=200_000)
-    services = replace(services, telemetry=Telemetry("here", most_log_bytes=200_000))
+    services = replace(refreshes.services(script + GOOD), telemetry=Telemetry("here", most_log_bytes=200_000))
     run_id = refreshes.request()
     assert refresh(run_id, services, Cancellation()) is Status.SUCCEEDED
     index = json.loads(refreshes.store.get(f"acme/{run_id}/1/index.json"))

@@ -9,9 +9,9 @@ from uuid import uuid4
 
 from psycopg import Connection, OperationalError
 
+from kiket_worker.artifacts.assembly import Page
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.connection import DbtConnection
-from kiket_worker.dbt.docs import DocsPage
 from kiket_worker.dbt.engine import Cancellation, Deoptimisation, Listener, Options, Outcome, SharedModels, Tenant
 from kiket_worker.dbt.executable import ExecutableEngine, catalog_of, time_limit
 from kiket_worker.dbt.log import LOG_NAME, DbtLog
@@ -124,7 +124,8 @@ class ReplayEngine:
         cancellation: Cancellation,
     ) -> Outcome:
         target = options.workdir / "target"
-        log = DbtLog(options, listener, lambda: self.executable.names(bundle, tenant))
+        names = self.executable.names(bundle, tenant)
+        log = DbtLog(options, listener, names)
         values = values_of(tenant.organization_id, tenant.slug, tenant.schema) | {
             "workdir": str(options.workdir),
             "project_dir": str(bundle.project_dir.absolute()),
@@ -134,7 +135,7 @@ class ReplayEngine:
         values["started_at_iso"] = values["started_at"].replace(" ", "T")
         runs: Sequence[NodeRun] = ()
         failure: KiketError | None = None
-        docs: DocsPage | None = None
+        docs: Page | None = None
         files = {}
         with time_limit(self._time_limit_seconds, cancellation):
             try:
@@ -146,7 +147,7 @@ class ReplayEngine:
                         full_refresh=options.full_refresh,
                         target=str(target),
                         cancellation=cancellation,
-                        known=lambda: self.executable.names(bundle, tenant),
+                        known=names,
                         most_bytes=options.most_bytes,
                     )
                     runs = replayer.run(partial=self._partial)
