@@ -296,6 +296,12 @@ class CompiledBundleDamaged(KiketError):
     kind = "compiled_bundle_damaged"
 
 
+class OverlayDamaged(KiketError):
+    """What was published is not what is stored: its digest differs, or it cannot be read."""
+
+    kind = "overlay_damaged"
+
+
 class SharedModelsMissing(BuildFailed):
     """The shared schema stays empty, so models that refer to it cannot be built."""
 

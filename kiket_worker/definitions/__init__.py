@@ -1,0 +1,1 @@
+"""Definition repositories: read, validated by what the database says, published, rolled back."""
