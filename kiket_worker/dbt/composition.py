@@ -5,6 +5,9 @@ from pathlib import Path
 
 from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.overlay import Overlay, place_of
+from kiket_worker.dbt.placeholders import kept_literal
+
+_YAML = (".yml", ".yaml")
 
 
 def compose(core: Bundle, overlays: Mapping[str, Overlay], folder: Path) -> Bundle:
@@ -17,5 +20,7 @@ def compose(core: Bundle, overlays: Mapping[str, Overlay], folder: Path) -> Bund
         for path, text in overlay.files.items():
             if place := place_of(path, name):
                 (folder / place).parent.mkdir(parents=True, exist_ok=True)
-                (folder / place).write_text(text, encoding="utf-8", newline="")
+                (folder / place).write_text(
+                    kept_literal(text) if place.endswith(_YAML) else text, encoding="utf-8", newline=""
+                )
     return Bundle(folder)

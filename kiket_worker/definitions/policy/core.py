@@ -1,0 +1,85 @@
+"""What an overlay is composed with: the names that the core project and dbt itself have already."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import yaml
+from dbt.include.global_project import PACKAGE_PATH as GLOBAL_PROJECT
+from dbt.include.postgres import PACKAGE_PATH as POSTGRES
+
+from kiket_worker.dbt.overlay import Kind, Overlay
+
+_MACRO = re.compile(r"\{%-?\s*(macro|test|data_test)\s+(\w+)\s*\(")
+# dbt looks for macros by such names, and takes whichever it finds.
+_DISPATCHED = re.compile(
+    r"(default|postgres)__\w+|get_incremental_\w+_sql|generate_\w+_name(_for_\w+)?|materialization_\w+"
+)
+
+
+@dataclass(frozen=True)
+class Known:
+    """Names, without the overlay's own. `models` has the seeds too; sources are pairs of source and table."""
+
+    models: frozenset[str]
+    macros: frozenset[str]
+    sources: frozenset[tuple[str, str]]
+    raw: frozenset[tuple[str, str]]
+    project: str
+
+    @classmethod
+    def of(cls, project_dir: Path, others: Mapping[str, Overlay]) -> "Known":
+        """Those of the core project in a folder, and of the organisation's other overlays."""
+        texts = {path.relative_to(project_dir).as_posix(): path.read_text() for path in _files(project_dir)}
+        models = {Path(path).stem for path in texts if path.startswith("models/") and path.endswith(".sql")}
+        macros = {name for text in texts.values() for name in macros_of(text)}
+        sources = {pair for path, text in texts.items() if path.endswith((".yml", ".yaml")) for pair in _sources(text)}
+        core_sources = frozenset(sources)
+        for overlay in others.values():
+            models |= names_of_models(overlay)
+            macros |= {name for text in overlay.of_kind(Kind.MACRO, Kind.TEST).values() for name in macros_of(text)}
+            sources |= {pair for text in overlay.of_kind(Kind.MODEL).values() for pair in _sources(text)}
+        name = str(yaml.safe_load(texts["dbt_project.yml"])["name"])
+        return cls(frozenset(models), frozenset(macros), frozenset(sources), core_sources, name)
+
+
+def names_of_models(overlay: Overlay) -> set[str]:
+    """The names of an overlay's models and seeds."""
+    return {Path(path).stem for path in overlay.of_kind(Kind.MODEL, Kind.SEED) if Path(path).suffix in {".sql", ".csv"}}
+
+
+def macros_of(text: str) -> list[str]:
+    """The names of the macros that a text defines, generic tests by the names that they are macros under."""
+    return [name if kind == "macro" else f"test_{name}" for kind, name in _MACRO.findall(text)]
+
+
+@cache
+def macros_of_dbt() -> frozenset[str]:
+    """The names of dbt's own macros, as this dbt has them."""
+    texts = [path.read_text() for package in (GLOBAL_PROJECT, POSTGRES) for path in Path(package).rglob("*.sql")]
+    return frozenset(name for text in texts for name in macros_of(text))
+
+
+def is_dispatched(name: str) -> bool:
+    """Whether dbt may look for a macro of this name by itself."""
+    return bool(_DISPATCHED.fullmatch(name))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for pattern in ("dbt_project.yml", "models/**/*", "macros/**/*", "tests/**/*"):
+        yield from (path for path in folder.glob(pattern) if path.suffix in {".sql", ".yml", ".yaml"})
+
+
+def _sources(text: str) -> Iterator[tuple[str, str]]:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return
+    found = document.get("sources") if isinstance(document, dict) else None
+    for source in found if isinstance(found, list) else []:
+        tables = source.get("tables") if isinstance(source, dict) else None
+        for table in tables if isinstance(tables, list) else []:
+            if isinstance(table, dict):
+                yield str(source.get("name")), str(table.get("name"))

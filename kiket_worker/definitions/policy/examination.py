@@ -1,0 +1,132 @@
+"""Examining an overlay by its texts: every rule that needs neither dbt nor Postgres."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import PurePosixPath
+
+from kiket_worker.dbt.overlay import Kind, Overlay
+from kiket_worker.definitions import rules
+from kiket_worker.definitions.policy.core import Known, macros_of
+from kiket_worker.definitions.policy.jinja import Template, examine
+from kiket_worker.definitions.policy.names import check_cycles, check_names, check_refs, check_sources, models_of
+from kiket_worker.definitions.policy.properties import Properties
+from kiket_worker.definitions.problem import Problem, Severity
+
+_YAML = frozenset({".yml", ".yaml"})
+
+
+@dataclass
+class _File:
+    """What a file gives to others, and what it takes from them."""
+
+    models: set[str] = field(default_factory=set)
+    macros: set[str] = field(default_factory=set)
+    declared: set[tuple[str, str]] = field(default_factory=set)
+    refs: list[tuple[str, int]] = field(default_factory=list)
+    sources: list[tuple[str, str, int]] = field(default_factory=list)
+    called: set[str] = field(default_factory=set)
+
+
+@dataclass
+class Examination:
+    """What was found, and which files hang on which."""
+
+    problems: list[Problem]
+    files: dict[str, _File]
+
+    def with_dependents(self, bad: Iterable[str]) -> set[str]:
+        """Files, and all that cannot be built without them."""
+        left_out, grown = set(bad), True
+        while grown:
+            gone = [self.files[path] for path in left_out if path in self.files]
+            models = {name for file in gone for name in file.models}
+            macros = {name for file in gone for name in file.macros}
+            declared = {pair for file in gone for pair in file.declared}
+            more = {
+                path
+                for path, file in self.files.items()
+                if path not in left_out
+                and (
+                    any(name in models for name, _ in file.refs)
+                    or macros & file.called
+                    or any((source, table) in declared for source, table, _ in file.sources)
+                )
+            }
+            left_out |= more
+            grown = bool(more)
+        return left_out
+
+    def bad_files(self) -> set[str]:
+        """The files with errors so far."""
+        return {problem.file for problem in self.problems if problem.severity is Severity.ERROR}
+
+
+def examine_overlay(overlay: Overlay, known: Known, on_file: Callable[[str], None] = lambda _: None) -> Examination:
+    """Judge every file that dbt would read. `on_file` is told which is looked at, in case that does not end."""
+    texts = overlay.of_kind(Kind.MODEL, Kind.MACRO, Kind.SEED, Kind.TEST, Kind.EXPOSURE)
+    own_macros = {name for text in texts.values() for name in macros_of(text)}
+    problems: list[Problem] = []
+    files: dict[str, _File] = {}
+    for path, text in texts.items():
+        on_file(path)
+        suffix = PurePosixPath(path).suffix
+        if suffix in _YAML:
+            files[path] = _properties(path, text, known, own_macros, problems)
+        elif suffix != ".csv":
+            is_model = path in overlay.of_kind(Kind.MODEL)
+            files[path] = _template(path, text, known, own_macros, problems, is_model=is_model)
+        else:
+            files[path] = _File()
+    models = models_of(overlay)
+    problems += check_names(models, known)
+    declared = {pair for file in files.values() for pair in file.declared}
+    for path, file in files.items():
+        problems += check_refs(path, file.refs, models, known)
+        problems += check_sources(path, file.sources, declared, known)
+    for name, paths in models.items():
+        for path in paths:
+            files[path].models.add(name)
+    references = {name: files[paths[0]].refs for name, paths in models.items()}
+    problems += check_cycles(references, models)
+    problems += _clashing_macros(files)
+    return Examination(problems, files)
+
+
+def _properties(path: str, text: str, known: Known, own_macros: set[str], problems: list[Problem]) -> _File:
+    found = Properties(path, text, known, own_macros)
+    found.check()
+    problems += found.problems
+    return _File(declared=set(found.sources), refs=found.refs, sources=found.used_sources)
+
+
+def _template(
+    path: str, text: str, known: Known, own_macros: set[str], problems: list[Problem], *, is_model: bool
+) -> _File:
+    found = examine(path, text, known, own_macros, is_model=is_model)
+    problems += found.problems
+    if is_model:
+        problems += _unfiltered(path, text, found, known)
+    return _File(macros=set(found.macros), refs=found.refs, sources=found.sources, called=found.called)
+
+
+def _unfiltered(path: str, text: str, template: Template, known: Known) -> Iterable[Problem]:
+    raw = [(f"{source}.{table}", line) for source, table, line in template.sources if (source, table) in known.raw]
+    if raw and "tenant_filter" not in template.called and "organization_id" not in text:
+        name, line = raw[0]
+        yield rules.TENANCY_FILTER.problem(
+            path,
+            line,
+            f"the model reads {name} without a filter by organisation",
+            "Add `where {{ tenant_filter('organization_id') }}`, or read a staging model.",
+        )
+
+
+def _clashing_macros(files: dict[str, _File]) -> Iterable[Problem]:
+    first: dict[str, str] = {}
+    for path, file in files.items():
+        for name in sorted(file.macros):
+            other = first.setdefault(name, path)
+            if other != path:
+                yield rules.MACRO_OVERRIDE.problem(
+                    path, 1, f"the macro {name!r} is defined in {other} too", "Give it another name."
+                )

@@ -1,0 +1,223 @@
+"""The policy on Jinja: an overlay's templates print, and call what prints.
+
+A list of what is allowed, not of what is forbidden: dbt's context is large, and grows. A name that is dbt's own cannot
+be a template's variable either, because Jinja looks into the context for a variable that was not set on the way taken.
+"""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import jinja2
+from dbt_common.clients.jinja import get_environment
+from jinja2 import nodes
+
+from kiket_worker.definitions import rules
+from kiket_worker.definitions.policy.config import check_config
+from kiket_worker.definitions.policy.core import Known, is_dispatched, macros_of_dbt
+from kiket_worker.definitions.problem import Problem
+
+_ALLOWED = frozenset(
+    [
+        *("ref", "source", "config", "this", "var", "is_incremental", "should_full_refresh", "target", "model", "doc"),
+        *("schema", "database", "identifier", "execute", "run_started_at", "invocation_id", "exceptions", "return"),
+        *("log", "tojson", "fromjson", "zip", "set", "dict", "range", "namespace", "lipsum", "cycler", "joiner"),
+        *("loop", "caller", "varargs", "kwargs"),
+        # Of generic tests.
+        *("get_where_subquery", "column_name"),
+    ]
+)
+# What dbt's macros of this name do is the same for every database: text of expressions.
+# https://docs.getdbt.com/reference/dbt-jinja-functions/cross-database-macros
+_CROSS_DATABASE = frozenset(
+    [
+        *("any_value", "array_append", "array_concat", "array_construct", "bool_or", "cast", "cast_bool_to_text"),
+        *("concat", "current_timestamp", "date", "date_trunc", "dateadd", "datediff", "escape_single_quotes", "except"),
+        *("hash", "intersect", "last_day", "length", "listagg", "position", "replace", "right", "safe_cast"),
+        *("split_part", "string_literal", "type_bigint", "type_boolean", "type_float", "type_int", "type_numeric"),
+        *("type_string", "type_timestamp"),
+    ]
+)
+# Names of dbt's context that no template may take for its own.
+_CONTEXT = frozenset(
+    [
+        *("adapter", "api", "builtins", "cloud", "column", "connection_name", "context", "dbt", "dbt_metadata_envs"),
+        *("dbt_version", "diff_of_two_dicts", "env_var", "fromyaml", "graph", "invocation_args_dict", "load_result"),
+        *("local_md5", "metrics", "modules", "print", "partial_parse", "pre_hooks", "post_hooks", "project_name"),
+        *("render", "run_query", "selected_resources", "self", "set_strict", "statement", "store_raw_result"),
+        *("store_result", "sql", "sql_now", "submit_python_job", "thread_id", "toyaml", "try_or_compiler_error"),
+        *("validation", "write", "zip_strict", "flags", "function", "relation_exists"),
+    ]
+)
+_DEFINED = {"macro": "dbt_macro__", "docs": "dbt_docs__"}
+
+
+@dataclass
+class Template:
+    """What a template says: references with their lines, the macros that it defines, and what it may not do."""
+
+    refs: list[tuple[str, int]] = field(default_factory=list)
+    sources: list[tuple[str, str, int]] = field(default_factory=list)
+    called: set[str] = field(default_factory=set)
+    macros: dict[str, int] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+
+def examine(
+    file: str, text: str, known: Known, own_macros: Collection[str], *, is_model: bool = False, first_line: int = 1
+) -> Template:
+    """Look through a template, whose first line is this one of the file. `own_macros` are the overlay's."""
+    found = Template()
+    try:
+        # With dbt's own blocks, so that what dbt would read is what is judged.
+        tree = get_environment(None, capture_macros=True).parse(text)
+    except jinja2.TemplateSyntaxError as fault:
+        line = first_line + fault.lineno - 1
+        found.problems.append(rules.JINJA_SYNTAX.problem(file, line, f"Jinja cannot be read: {fault.message}"))
+        return found
+    except RecursionError:
+        found.problems.append(rules.PARSE_LIMIT.problem(file, first_line, "Jinja is nested too deeply to be read"))
+        return found
+    try:
+        _Judge(file, found, known, own_macros, first_line - 1).judge(tree, is_model=is_model)
+    except RecursionError:
+        found.problems.append(rules.PARSE_LIMIT.problem(file, first_line, "Jinja is nested too deeply to be read"))
+    return found
+
+
+class _Judge:
+    def __init__(
+        self, file: str, found: Template, known: Known, own_macros: Collection[str], lines_before: int
+    ) -> None:
+        self._file = file
+        self._found = found
+        self._known = known
+        self._own = own_macros
+        self._before = lines_before
+        self._stored: set[str] = set()
+
+    def judge(self, tree: nodes.Template, *, is_model: bool) -> None:
+        self._stored = {node.name for node in tree.find_all(nodes.Name) if node.ctx in {"store", "param"}}
+        for macro in tree.find_all(nodes.Macro):
+            self._defines(macro, is_model=is_model)
+        for node in tree.find_all(nodes.Name):
+            if node.ctx in {"store", "param"} and self._is_dbts(node.name):
+                self._forbid(node.lineno, f"the name {node.name!r} is dbt's own", "Call the variable otherwise.")
+        for kind in (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends):
+            for other in tree.find_all(kind):
+                self._forbid(other.lineno, "other templates are not included", "Write a macro.")
+        self._visit(tree)
+
+    def _forbid(self, line: int, message: str, hint: str = "") -> None:
+        self._found.problems.append(rules.JINJA_FORBIDDEN.problem(self._file, self._before + line, message, hint))
+
+    def _is_dbts(self, name: str) -> bool:
+        return name in _CONTEXT or (name in macros_of_dbt() and name not in _ALLOWED | _CROSS_DATABASE)
+
+    def _defines(self, node: nodes.Macro, *, is_model: bool) -> None:
+        line = self._before + node.lineno
+        if node.name.startswith(_DEFINED["docs"]):
+            return
+        name = node.name.removeprefix(_DEFINED["macro"])
+        if name.startswith("materialization_"):
+            self._found.problems.append(
+                rules.MATERIALIZATION.problem(
+                    self._file, line, "a materialisation of one's own is not run", "Use view, table or incremental."
+                )
+            )
+        elif is_model:
+            self._forbid(node.lineno, f"the macro {name!r} is defined in a model", "Put it under analytics/dbt/macros.")
+        elif (
+            name in macros_of_dbt() or name in self._known.macros or is_dispatched(name) or name in _CONTEXT | _ALLOWED
+        ):
+            self._found.problems.append(
+                rules.MACRO_OVERRIDE.problem(
+                    self._file,
+                    line,
+                    f"the macro {name!r} would replace one of dbt's, of the core project, or of another overlay",
+                    "Give it another name.",
+                )
+            )
+        self._found.macros.setdefault(name, line)
+
+    def _visit(self, node: nodes.Node) -> None:
+        if isinstance(node, nodes.Name):
+            self._reads(node)
+            return
+        if isinstance(node, nodes.Getattr | nodes.Getitem):
+            self._looks_into(node)
+            return
+        if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
+            self._calls(node, node.node.name)
+        for child in node.iter_child_nodes():
+            self._visit(child)
+
+    def _reads(self, node: nodes.Name) -> None:
+        name = node.name
+        if node.ctx != "load":
+            return
+        self._found.called.add(name)
+        if name in _ALLOWED or name in self._own or name in self._known.macros or name in _CROSS_DATABASE:
+            return
+        if name in self._stored and not self._is_dbts(name):
+            return
+        self._forbid(
+            node.lineno,
+            f"{name!r} is not among what overlays may use",
+            f"See {rules.PAGE} for what there is." if self._is_dbts(name) else f"Nothing here is called {name!r}.",
+        )
+
+    def _looks_into(self, node: nodes.Getattr | nodes.Getitem) -> None:
+        wanted: Any = node.attr if isinstance(node, nodes.Getattr) else None
+        if isinstance(node, nodes.Getitem):
+            wanted = node.arg.value if isinstance(node.arg, nodes.Const) else None
+            self._visit(node.arg)
+        if isinstance(wanted, str) and wanted.startswith("_"):
+            self._forbid(node.lineno, f"the attribute {wanted!r} is nobody's business")
+        if isinstance(node.node, nodes.Name) and node.node.name == "dbt":
+            if wanted not in _CROSS_DATABASE:
+                self._forbid(
+                    node.lineno,
+                    f"dbt.{wanted or '…'} is not among what overlays may use",
+                    "There are dbt's cross-database macros.",
+                )
+            return
+        self._visit(node.node)
+
+    def _calls(self, node: nodes.Call, name: str) -> None:
+        line = self._before + node.lineno
+        constants = [argument.value if isinstance(argument, nodes.Const) else None for argument in node.args]
+        if name == "ref" and constants and all(isinstance(value, str) for value in constants[:2]):
+            if len(constants) > 1 and constants[0] != self._known.project:
+                self._found.problems.append(
+                    rules.REF_MISSING.problem(self._file, line, f"there is no package {constants[0]!r}")
+                )
+            else:
+                self._found.refs.append((str(constants[-1]), line))
+        elif name == "source" and len(constants) == 2 and all(isinstance(value, str) for value in constants):
+            self._found.sources.append((str(constants[0]), str(constants[1]), line))
+        elif name == "config":
+            self._configures(node, line)
+
+    def _configures(self, node: nodes.Call, line: int) -> None:
+        given = [(pair.key, pair.value) for pair in node.kwargs]
+        is_open = node.dyn_kwargs is not None or node.dyn_args is not None
+        for argument in node.args:
+            if isinstance(argument, nodes.Dict):
+                keys = [item.key.value if isinstance(item.key, nodes.Const) else None for item in argument.items]
+                given += [(str(key), item.value) for key, item in zip(keys, argument.items, strict=True) if key]
+                is_open |= None in keys
+            else:
+                is_open = True
+        if is_open:
+            self._forbid(node.lineno, "config() is given what only dbt would know", "Write its keywords out.")
+        for key, value in given:
+            at = self._before + value.lineno
+            self._found.problems += check_config(self._file, key, list(_constants(value)), at)
+
+
+def _constants(node: nodes.Node) -> Iterator[Any]:
+    if isinstance(node, nodes.Const):
+        yield node.value
+    for child in node.find_all(nodes.Const):
+        yield child.value

@@ -1,0 +1,179 @@
+"""The policy on the YAML of dbt: what it describes, how it configures, and exposures."""
+
+from collections.abc import Collection, Iterator
+from typing import Any
+
+from kiket_worker.dbt.placeholders import OPENING, kept_literal
+from kiket_worker.definitions import rules
+from kiket_worker.definitions.policy.config import check_config
+from kiket_worker.definitions.policy.core import Known
+from kiket_worker.definitions.policy.jinja import Template, examine
+from kiket_worker.definitions.problem import Problem
+from kiket_worker.definitions.yaml_document import Located, read_yaml
+
+_SECTIONS = frozenset(
+    ["models", "sources", "seeds", "macros", "exposures", "unit_tests", "data_tests", "tests", "groups", "analyses"]
+)
+_OTHERS = frozenset(["version", "anchors"])
+# Texts for people, in which no SQL is.
+_PROSE = frozenset(["description", "meta", "label", "url", "name", "docs", "owner"])
+_EXPOSURE_TYPES = ("dashboard", "notebook", "analysis", "ml", "application")
+_MATURITIES = ("high", "medium", "low")
+
+
+class Properties:
+    """One YAML file of the overlay: what is wrong with it, and what it names."""
+
+    def __init__(self, file: str, text: str, known: Known, own_macros: Collection[str]) -> None:
+        self.file = file
+        self.text = text
+        self.document = read_yaml(text)
+        self.known = known
+        self.own_macros = own_macros
+        self.problems: list[Problem] = []
+        self.sources: list[tuple[str, str]] = []
+        self.refs: list[tuple[str, int]] = []
+        self.used_sources: list[tuple[str, str, int]] = []
+
+    def check(self) -> None:
+        """Look through the file."""
+        content = self.document.content
+        if content is None:  # Only comments.
+            return
+        if not isinstance(content, dict):
+            self._shape(self.document.line, "the file is no mapping")
+            return
+        for section, value in content.items():
+            line = self.document.key_lines[section]
+            if section in _OTHERS:
+                continue
+            if section not in _SECTIONS:
+                self._shape(line, f"{section!r} is not among what is built")
+                continue
+            if not isinstance(value.content, list):
+                self._shape(line, f"{section!r} is no list")
+                continue
+            for item in value.items():
+                self._check_item(section, item)
+        # As dbt reads it, so that what hides a brace from that is judged.
+        self._check_texts(read_yaml(kept_literal(self.text)), ())
+
+    def _shape(self, line: int, message: str) -> None:
+        self.problems.append(rules.YAML_SHAPE.problem(self.file, line, message))
+
+    def _check_item(self, section: str, item: Located) -> None:
+        name = item.get("name")
+        if not isinstance(item.content, dict) or name is None or not isinstance(name.content, str):
+            self._shape(item.line, f"an entry of {section!r} is no mapping with a name")
+            return
+        if section == "exposures":
+            self._check_exposure(item, name.content)
+        elif section == "unit_tests":
+            model = item.get("model")
+            self.refs += [(str(model.content), model.line)] if model else []
+        elif section == "sources":
+            self._check_source(item, name.content)
+        elif (section in {"models", "seeds"} and name.content in self.known.models) or (
+            section == "macros" and name.content in self.known.macros
+        ):
+            self.problems.append(
+                rules.CORE_OVERRIDE.problem(
+                    self.file,
+                    name.line,
+                    f"{name.content!r} is described by the core project, or by another overlay",
+                    "Describe your own models only; one of your own can be built on it.",
+                )
+            )
+        self._check_configs(item)
+
+    def _check_source(self, item: Located, source: str) -> None:
+        for table in tables.items() if (tables := item.get("tables")) else ():
+            name = table.get("name")
+            if name is None or not isinstance(name.content, str):
+                self._shape(table.line, f"a table of source {source!r} has no name")
+                continue
+            if (source, name.content) in self.known.sources:
+                self.problems.append(
+                    rules.CORE_OVERRIDE.problem(
+                        self.file,
+                        name.line,
+                        f"the source {source}.{name.content} is declared by the core project, or by another overlay",
+                        "Use it as it is.",
+                    )
+                )
+            self.sources.append((source, name.content))
+
+    def _check_exposure(self, item: Located, name: str) -> None:
+        def wrong(line: int, message: str, hint: str) -> None:
+            self.problems.append(rules.EXPOSURE.problem(self.file, line, f"exposure {name!r} {message}", hint))
+
+        kind, owner, maturity = item.get("type"), item.get("owner"), item.get("maturity")
+        if kind is None or kind.content not in _EXPOSURE_TYPES:
+            wrong((kind or item).line, "has no type that is known", f"There are {', '.join(_EXPOSURE_TYPES)}.")
+        if owner is None or not any(
+            isinstance(given.content, str) and given.content
+            for key in ("name", "email")
+            if (given := owner.get(key)) is not None
+        ):
+            wrong((owner or item).line, "has no owner", "Give `owner` a `name` or an `email`.")
+        if maturity is None or maturity.content not in _MATURITIES:
+            self.problems.append(
+                rules.EXPOSURE_MATURITY.problem(
+                    self.file,
+                    (maturity or item).line,
+                    f"exposure {name!r} does not say how mature it is",
+                    f"Give `maturity` one of {', '.join(_MATURITIES)}.",
+                )
+            )
+        depends = item.get("depends_on")
+        for used in depends.items() if depends else ():
+            template = examine(self.file, "{{ " + str(used.content) + " }}", self.known, (), first_line=used.line)
+            if template.problems or not (template.refs or template.sources):
+                wrong(used.line, f"depends on {used.content!r}, which is no ref or source", "Write ref('model').")
+            self.refs += template.refs
+            self.used_sources += template.sources
+
+    def _check_configs(self, here: Located) -> None:
+        if isinstance(here.content, dict):
+            for key, value in here.content.items():
+                if key == "config" and isinstance(value.content, dict):
+                    for name, given in value.content.items():
+                        line = value.key_lines[name]
+                        self.problems += check_config(self.file, name, list(_scalars(given)), line)
+                elif key not in _PROSE:
+                    self._check_configs(value)
+        for item in here.items():
+            self._check_configs(item)
+
+    def _check_texts(self, here: Located, path: tuple[str, ...]) -> None:
+        if isinstance(here.content, dict):
+            for key, value in here.content.items():
+                self._check_texts(value, (*path, key))
+        elif isinstance(here.content, list):
+            for item in here.content:
+                self._check_texts(item, path)
+        elif isinstance(here.content, str):
+            self._check_text(here.content, here.line, path)
+
+    def _check_text(self, text: str, line: int, path: tuple[str, ...]) -> None:
+        if OPENING.search(text):
+            template: Template = examine(self.file, text, self.known, self.own_macros, first_line=line)
+            # Where a block of text begins, only YAML knows: its lines are not told apart.
+            self.problems += [
+                rules.BY_NAME[found.rule].problem(self.file, line, found.message, found.hint)
+                for found in template.problems
+            ]
+        if ";" in text and not _PROSE & set(path) and "config" not in path:
+            message = "a semicolon would begin another statement"
+            self.problems.append(rules.SQL_SELECT.problem(self.file, line, message, "Take it away."))
+
+
+def _scalars(here: Located) -> Iterator[Any]:
+    if isinstance(here.content, dict):
+        for value in here.content.values():
+            yield from _scalars(value)
+    elif isinstance(here.content, list):
+        for item in here.content:
+            yield from _scalars(item)
+    else:
+        yield here.content
