@@ -296,6 +296,12 @@ class CompiledBundleDamaged(KiketError):
     kind = "compiled_bundle_damaged"
 
 
+class DefinitionsUntried(KiketError):
+    """Definitions could not be tried, for a reason that is not theirs."""
+
+    kind = "definitions_untried"
+
+
 class OverlayDamaged(KiketError):
     """What was published is not what is stored: its digest differs, or it cannot be read."""
 

@@ -164,7 +164,7 @@ begin
         shared, shared
     );
     execute format('grant %I to kiket_provisioner with admin true, inherit false, set false', shared);
-    insert into kiket_analytics.roles (level, shared_schema) values (3, shared)
+    insert into kiket_analytics.roles (level, shared_schema) values (4, shared)
     on conflict (only_row) do update
     set level = excluded.level, shared_schema = excluded.shared_schema, applied_at = now();
 end
@@ -333,8 +333,8 @@ $$;
 -- group until the transaction ends, so that two batches, or a batch and a refresh, would meet there and at a lease in
 -- turn, and be each other's deadlock. A claim of an organisation's lease waits at its row. A tenant that changes its own
 -- role in a transaction that it leaves open is waited for until lock_timeout only, and so holds up nobody else.
--- With `probe_slug`, what is made is no organisation's but a probe's: a tenant made up to record dbt, which has no lease
--- and is dropped afterwards. It sees the rows of the organisation with this id, if there is one.
+-- With `probe_slug`, what is made is no organisation's but a probe's: a tenant made up to record dbt, or to try
+-- definitions, which has no lease and is dropped afterwards. It sees the rows of the organisation with this id, if there is one.
 drop function if exists kiket_analytics.provision_tenant(
     bigint, text, text, integer, integer, integer, integer, integer, bigint
 );
@@ -362,7 +362,7 @@ begin
         if not found then
             raise exception 'no organisation has the id %', tenant_id using errcode = 'no_data_found';
         end if;
-    elsif probe_slug !~ '^probe-' or exists (
+    elsif probe_slug !~ '^(probe|trial)-' or exists (
         select from public.organizations as organization
         where replace(organization.slug, '-', '_') = replace(probe_slug, '-', '_')
     ) then

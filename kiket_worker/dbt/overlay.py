@@ -133,6 +133,15 @@ class Overlay:
         """The files of some kinds, in the order of their paths."""
         return {path: self.files[path] for path in sorted(self.files) if kind_of(path) in kinds}
 
+    @cached_property
+    def models(self) -> dict[str, list[str]]:
+        """The files of each model and seed, by its name; as a rule one."""
+        found: dict[str, list[str]] = {}
+        for path in self.of_kind(Kind.MODEL, Kind.SEED):
+            if PurePosixPath(path).suffix in {".sql", ".csv"}:
+                found.setdefault(PurePosixPath(path).stem, []).append(path)
+        return found
+
     def without(self, paths: Iterable[str]) -> "Overlay":
         """The same but for some files."""
         left_out = set(paths)

@@ -25,9 +25,10 @@ from kiket_worker.dbt.executable import time_limit
 from kiket_worker.dbt.invocation import arguments, environment
 from kiket_worker.dbt.replay import compiled as compiled_bundles
 from kiket_worker.dbt.replay.compiled import Compiled, engine_digest
-from kiket_worker.dbt.replay.probe import Probe, pair, values_of
+from kiket_worker.dbt.replay.probe import PREFIX, Probe, pair, values_of
 from kiket_worker.dbt.replay.proof import FULL_REFRESH, STATES, ProbeFailed, Recording, differences, prove
 from kiket_worker.dbt.replay.replayer import Deoptimised, Question
+from kiket_worker.dbt.workdir import workdir
 from kiket_worker.errors import (
     ArtifactsRefused,
     ArtifactsUnreachable,
@@ -38,7 +39,6 @@ from kiket_worker.errors import (
 )
 from kiket_worker.ledger import leases
 from kiket_worker.ledger.database import Database
-from kiket_worker.refresh.workdir import workdir
 from kiket_worker.tenants.isolation import Isolation
 from kiket_worker.tenants.provisioning import Candidate
 
@@ -202,7 +202,7 @@ class CompiledBundles:
                 self._put_off(key, _LOOK_AGAIN_SECONDS)
                 return None
             # Those of a worker that was killed; nobody else's, as whoever records holds the lease.
-            self._isolation.drop_probes(self._database)
+            self._isolation.drop_probes(self._database, PREFIX)
             if stored := self._stored(key):
                 return self._keep(stored)
             return self._compile(key, bundle, tenant, options)

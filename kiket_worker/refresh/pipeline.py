@@ -12,6 +12,7 @@ from uuid import UUID
 
 from kiket_worker import events
 from kiket_worker.dbt.engine import Cancellation
+from kiket_worker.dbt.workdir import workdir
 from kiket_worker.errors import (
     AttemptsExhausted,
     KiketError,
@@ -28,7 +29,6 @@ from kiket_worker.refresh import lease
 from kiket_worker.refresh.attempt import Attempt
 from kiket_worker.refresh.services import Services
 from kiket_worker.refresh.steps import archive_artifacts, archive_outcome, build, first_line, record_usage
-from kiket_worker.refresh.workdir import workdir
 from kiket_worker.tenants.schema import schema_name
 
 _PATIENCE_SECONDS = 0.5

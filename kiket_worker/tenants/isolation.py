@@ -5,7 +5,7 @@ create roles (`SharedRole`).
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol
 
@@ -21,7 +21,7 @@ from kiket_worker.tenants.gates import GATES_SCHEMA
 from kiket_worker.tenants.keys import TenantKeys
 from kiket_worker.tenants.login import CheckedLogin, Login, check_identity, open_session, session
 from kiket_worker.tenants.provisioning import Candidate, Limits, Provisioner, drop, drop_probes
-from kiket_worker.tenants.schema import reader_name
+from kiket_worker.tenants.schema import SCHEMA_PREFIX, reader_name
 from kiket_worker.tenants.sessions import (
     Overrun,
     end_named_sessions,
@@ -60,8 +60,8 @@ class Isolation(Protocol):
         """A tenant that is made up, with its schema, until the block ends; None: dbt connects as the shared login."""
         ...
 
-    def drop_probes(self, database: Database) -> None:
-        """Remove those that were left. For who holds the lease of compiling."""
+    def drop_probes(self, database: Database, prefix: str, is_left: Callable[[str], bool] = lambda _: True) -> None:
+        """Remove those whose slugs begin so and that were left by who was killed, as the caller knows of a slug."""
         ...
 
     def end_sessions(self, connection: Connection, run_id: RunId, schema: str) -> int:
@@ -131,9 +131,9 @@ class RoleIsolation:
             with suppress(UnknownTenant):
                 drop(database, probe.slug)
 
-    def drop_probes(self, database: Database) -> None:
+    def drop_probes(self, database: Database, prefix: str, is_left: Callable[[str], bool] = lambda _: True) -> None:
         """By the table of tenants."""
-        drop_probes(database)
+        drop_probes(database, prefix, is_left)
 
     def end_sessions(self, connection: Connection, run_id: RunId, schema: str) -> int:  # of the protocol
         """By the role, which no session can change. Raises `SessionsNotEnded`."""
@@ -207,10 +207,12 @@ class SharedRole:
         finally:
             self._drop(schema)
 
-    def drop_probes(self, database: Database) -> None:
+    def drop_probes(self, database: Database, prefix: str, is_left: Callable[[str], bool] = lambda _: True) -> None:
         """By the names of schemas."""
-        for row in database.rows(statement("schemas_of_probes", __package__)):
-            self._drop(row["schema_name"])
+        parameters = {"prefix": prefix.replace("-", "_")}
+        for row in database.rows(statement("schemas_of_probes", __package__), parameters):
+            if is_left(row["schema_name"].removeprefix(SCHEMA_PREFIX)):
+                self._drop(row["schema_name"])
 
     def _drop(self, schema: str) -> None:
         with session(self._address, self._login) as connection:

@@ -1,6 +1,6 @@
 """Provisioning: an organisation's schema, its role and the read-only twin are made, mended, given new keys, dropped."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -22,7 +22,7 @@ from kiket_worker.errors import (
 from kiket_worker.ledger.database import Connection, Database, statement
 from kiket_worker.settings import Settings
 from kiket_worker.tenants.keys import TenantKeys
-from kiket_worker.tenants.schema import reader_name, schema_name
+from kiket_worker.tenants.schema import SCHEMA_PREFIX, reader_name, schema_name
 
 _BATCH = 50
 
@@ -252,15 +252,16 @@ def drop(database: Database, slug: str) -> None:
         )
 
 
-def drop_probes(database: Database) -> int:
-    """Remove every probe that a compilation has left which was killed; give how many there were.
+def drop_probes(database: Database, prefix: str, is_left: Callable[[str], bool]) -> int:
+    """Remove the tenants made up with slugs of this prefix that were left by who was killed; give how many there were.
 
-    Whoever calls it holds the lease of compiling, so that none is in use.
+    Of a slug, as far as its schema tells it, the caller knows whether it is in use.
     """
-    left = database.rows(statement("probes", __package__))
-    for row in left:
-        with database.transaction() as connection, _said_of(row["schema_name"]):
-            connection.execute("select kiket_analytics.drop_tenant(%s)", [row["schema_name"]])
+    found = database.rows(statement("probes", __package__), {"prefix": prefix.replace("-", "_")})
+    left = [row["schema_name"] for row in found if is_left(row["schema_name"].removeprefix(SCHEMA_PREFIX))]
+    for schema in left:
+        with database.transaction() as connection, _said_of(schema):
+            connection.execute("select kiket_analytics.drop_tenant(%s)", [schema])
     return len(left)
 
 

@@ -38,16 +38,11 @@ class Known:
         sources = {pair for path, text in texts.items() if path.endswith((".yml", ".yaml")) for pair in _sources(text)}
         core_sources = frozenset(sources)
         for overlay in others.values():
-            models |= names_of_models(overlay)
+            models |= overlay.models.keys()
             macros |= {name for text in overlay.of_kind(Kind.MACRO, Kind.TEST).values() for name in macros_of(text)}
             sources |= {pair for text in overlay.of_kind(Kind.MODEL).values() for pair in _sources(text)}
         name = str(yaml.safe_load(texts["dbt_project.yml"])["name"])
         return cls(frozenset(models), frozenset(macros), frozenset(sources), core_sources, name)
-
-
-def names_of_models(overlay: Overlay) -> set[str]:
-    """The names of an overlay's models and seeds."""
-    return {Path(path).stem for path in overlay.of_kind(Kind.MODEL, Kind.SEED) if Path(path).suffix in {".sql", ".csv"}}
 
 
 def macros_of(text: str) -> list[str]:

@@ -1,6 +1,6 @@
 """Examining an overlay by its texts: every rule that needs neither dbt nor Postgres."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
@@ -8,7 +8,7 @@ from kiket_worker.dbt.overlay import Kind, Overlay
 from kiket_worker.definitions import rules
 from kiket_worker.definitions.policy.core import Known, macros_of
 from kiket_worker.definitions.policy.jinja import Template, examine
-from kiket_worker.definitions.policy.names import check_cycles, check_names, check_refs, check_sources, models_of
+from kiket_worker.definitions.policy.names import check_cycles, check_names, check_refs, check_sources
 from kiket_worker.definitions.policy.properties import Properties
 from kiket_worker.definitions.problem import Problem, Severity
 
@@ -61,8 +61,13 @@ class Examination:
         return {problem.file for problem in self.problems if problem.severity is Severity.ERROR}
 
 
-def examine_overlay(overlay: Overlay, known: Known, on_file: Callable[[str], None] = lambda _: None) -> Examination:
-    """Judge every file that dbt would read. `on_file` is told which is looked at, in case that does not end."""
+def examine_overlay(
+    overlay: Overlay, known: Known, unread: Collection[str] = (), on_file: Callable[[str], None] = lambda _: None
+) -> Examination:
+    """Judge every file that dbt would read. `on_file` is told which is looked at, in case that does not end.
+
+    `unread` are files that something is wrong with already: others may refer to their models.
+    """
     texts = overlay.of_kind(Kind.MODEL, Kind.MACRO, Kind.SEED, Kind.TEST, Kind.EXPOSURE)
     own_macros = {name for text in texts.values() for name in macros_of(text)}
     problems: list[Problem] = []
@@ -77,11 +82,14 @@ def examine_overlay(overlay: Overlay, known: Known, on_file: Callable[[str], Non
             files[path] = _template(path, text, known, own_macros, problems, is_model=is_model)
         else:
             files[path] = _File()
-    models = models_of(overlay)
+    models = overlay.models
+    unread_models = Overlay(dict.fromkeys(unread, "")).models
+    for name, paths in unread_models.items():
+        files |= {path: _File(models={name}) for path in paths}
     problems += check_names(models, known)
     declared = {pair for file in files.values() for pair in file.declared}
     for path, file in files.items():
-        problems += check_refs(path, file.refs, models, known)
+        problems += check_refs(path, file.refs, models.keys() | unread_models.keys(), known)
         problems += check_sources(path, file.sources, declared, known)
     for name, paths in models.items():
         for path in paths:

@@ -3,9 +3,7 @@
 import difflib
 import re
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import PurePosixPath
 
-from kiket_worker.dbt.overlay import Kind, Overlay
 from kiket_worker.definitions import rules
 from kiket_worker.definitions.policy.core import Known
 from kiket_worker.definitions.problem import Problem
@@ -41,15 +39,6 @@ KEYWORDS = frozenset(
 )
 
 Reference = tuple[str, int]
-
-
-def models_of(overlay: Overlay) -> dict[str, list[str]]:
-    """The files of each model and seed, by its name."""
-    found: dict[str, list[str]] = {}
-    for path in overlay.of_kind(Kind.MODEL, Kind.SEED):
-        if PurePosixPath(path).suffix in {".sql", ".csv"}:
-            found.setdefault(PurePosixPath(path).stem, []).append(path)
-    return found
 
 
 def check_names(models: Mapping[str, list[str]], known: Known) -> list[Problem]:

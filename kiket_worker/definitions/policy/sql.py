@@ -38,6 +38,19 @@ class Fault:
     word: str = ""
     line: int = 1
 
+    @property
+    def hint(self) -> str:
+        """What helps."""
+        return _HINTS.get(self.rule.name, "")
+
+
+_HINTS = {
+    rules.SQL_SELECT.name: "Write one `select …`, or `with … select …`.",
+    rules.SQL_CATALOG.name: "Read models and sources only.",
+    rules.SQL_FUNCTION.name: "Take the call away.",
+    rules.SQL_SIZE.name: "Split the model into several.",
+}
+
 
 def check_sql(text: str) -> list[Fault]:
     """What is wrong with the compiled SQL of a model."""

@@ -1,8 +1,10 @@
--- The probes that there are: tenants that were made up to record dbt, and that no organisation is.
+-- The probes that there are: tenants that were made up to record dbt or to try definitions, and that no organisation
+-- is.
+-- Parameters: prefix, of their slugs, with underscores.
 -- Concurrent calls: reads one table of the ledger and one of the platform.
 select schema_name
 from kiket_analytics.tenants as tenant
-where schema_name like 'analytics\_org\_probe\_%'
+where starts_with(schema_name, 'analytics_org_' || %(prefix)s)
     -- Whoever was an organisation once has a lease row, which is never deleted.
     and not exists (select from kiket_analytics.leases as lease where lease.schema_name = tenant.schema_name)
     and not exists (

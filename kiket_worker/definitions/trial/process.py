@@ -1,0 +1,260 @@
+"""The process of a trial, run as `process REQUEST`: reads, judges and builds an overlay in bounded memory.
+
+It has the login of the trial's own role and nothing else. What it has found so far is on the disk before each step that
+may not end, so that whoever ends this process has it all the same.
+
+An error in one file does not hide those in others: what cannot be built without that file is left out, and the rest
+goes on to the next step.
+"""
+
+import json
+import os
+import re
+import resource
+import sys
+import threading
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import dbt_common.clients.jinja as dbt_jinja
+from dbt.cli.main import dbtRunner
+
+from kiket_worker.dbt.bundle import core_bundle
+from kiket_worker.dbt.composition import compose
+from kiket_worker.dbt.overlay import Overlay, place_of
+from kiket_worker.definitions import rules
+from kiket_worker.definitions.policy.config import MATERIALIZATIONS, SHARED_TAG
+from kiket_worker.definitions.policy.core import Known
+from kiket_worker.definitions.policy.examination import Examination, examine_overlay
+from kiket_worker.definitions.policy.sql import check_sql, line_in_source
+from kiket_worker.definitions.problem import Problem
+from kiket_worker.definitions.trial.words import line_of, words_of
+
+_MOST_BYTES = 1536 * 1024 * 1024
+# Each time dbt stops at a file, it is read again without that file.
+_MOST_READINGS = 20
+_TESTS = frozenset({"test", "unit_test"})
+
+
+class _Trial:
+    def __init__(self, request: dict[str, Any]) -> None:
+        self.folder = Path(request["folder"])
+        self.name: str = request["name"]
+        self.overlay = Overlay(request["files"])
+        self.others = {name: Overlay(files) for name, files in request["others"].items()}
+        self.arguments: list[str] = request["arguments"]
+        self.problems: list[Problem] = []
+        self.reporting = threading.Lock()
+        self.unbuilt: set[str] = set()
+        self.models: set[str] = set()
+        self.examination = Examination([], {})
+        # Files that could not be read, and all that are left out because of others.
+        self.left_out: set[str] = set(request["unread"])
+        self.places = {place: path for path in self.overlay.files if (place := place_of(path, self.name))}
+
+    def run(self) -> None:
+        """Everything, as far as it goes."""
+        self.report("")
+        core = compose(core_bundle(), self.others, _empty(self.folder / "core"))
+        known = Known.of(core.project_dir, self.others)
+        self.examination = examine_overlay(self.overlay, known, self.left_out, self.report)
+        self.models = set(self.overlay.models)
+        self.found(self.examination.problems)
+        manifest = self.read()
+        if manifest is None:
+            self.unbuilt |= known.models
+            return
+        self.judge_configuration(manifest)
+        self.judge_statements(manifest, [])
+        self.build(manifest, ["--exclude-resource-type", "test", "--exclude-resource-type", "unit_test"])
+        changing = [node.name for node in self.nodes(manifest) if node.config.materialized == "incremental"]
+        if wanted := [name for name in changing if name not in self.unbuilt]:
+            # Now that they are there, they are compiled to other statements.
+            self.judge_statements(manifest, ["--select", *wanted])
+            self.build(manifest, ["--select", *(name for name in wanted if name not in self.unbuilt)])
+        if any(node.resource_type in _TESTS for node in self.nodes(manifest)):
+            self.try_tests(manifest)
+
+    def found(self, problems: Iterable[Problem]) -> None:
+        """Note problems, and leave out what is built on their files."""
+        problems = list(problems)
+        self.problems += problems
+        bad = {problem.file for problem in problems if problem.severity == "error"}
+        self.left_out = self.examination.with_dependents(self.left_out | bad)
+        self.unbuilt |= Overlay(dict.fromkeys(self.left_out, "")).models.keys()
+
+    def report(self, file: str) -> None:
+        """Write down what is known, and at which file this process is."""
+        document = {
+            "at": file,
+            "problems": [asdict(problem) for problem in sorted(set(self.problems))],
+            "unbuilt": sorted(self.unbuilt),
+            "models": sorted(self.models),
+        }
+        with self.reporting:  # dbt renders in threads.
+            fresh = self.folder / "report.new"
+            fresh.write_text(json.dumps(document), encoding="utf-8")
+            fresh.replace(self.folder / "report.json")
+
+    def read(self) -> Any:
+        """The manifest of the core project with what is left of the overlay; None where dbt cannot read that."""
+        for attempt in range(_MOST_READINGS):
+            overlays = self.others | {self.name: self.overlay.without(self.left_out)}
+            project = compose(core_bundle(), overlays, _empty(self.folder / f"project-{attempt}")).project_dir
+            os.environ["DBT_PROJECT_DIR"] = str(project)
+            os.environ["DBT_PROFILES_DIR"] = str(project / "profiles")
+            outcome = self.dbt(None, "parse", [])
+            if outcome.exception is None:
+                return outcome.result
+            problem = self.problem_of(outcome.exception)
+            self.found([problem])
+            if not problem.file:
+                return None
+        return None
+
+    def dbt(self, manifest: Any, command: str, arguments: list[str]) -> Any:
+        self.report("")
+        return dbtRunner(manifest=manifest).invoke([command, *self.arguments, *arguments])
+
+    def problem_of(self, fault: BaseException) -> Problem:
+        """What dbt says when it stops at a file."""
+        text = str(fault)
+        if isinstance(fault, MemoryError) or "MemoryError" in text:
+            return rules.PARSE_LIMIT.problem(self.file_named_in(text), 1, "reading it took more memory than it may")
+        file = self.file_named_in(text)
+        found = re.search(r"\bline (\d+)", text)
+        return rules.DBT.problem(file, int(found[1]) if found else 1, words_of(text, self.places))
+
+    def file_named_in(self, text: str) -> str:
+        return next((path for place, path in sorted(self.places.items(), reverse=True) if _ends_in(text, place)), "")
+
+    def nodes(self, manifest: Any) -> Iterator[Any]:
+        """The overlay's own nodes, of those that are not left out."""
+        for node in manifest.nodes.values():
+            path = self.places.get(node.original_file_path)
+            if path and path not in self.left_out:
+                yield node
+        for node in manifest.unit_tests.values():
+            if (path := self.places.get(node.original_file_path)) and path not in self.left_out:
+                yield node
+
+    def judge_configuration(self, manifest: Any) -> None:
+        """Once more what the policy has judged by texts, as dbt has understood it in the end."""
+        for node in list(self.nodes(manifest)):
+            if node.resource_type not in {"model", "seed"}:
+                continue
+            path, config = self.places[node.original_file_path], node.config
+            if node.resource_type == "model" and config.materialized not in MATERIALIZATIONS:
+                message = f"the materialisation {config.materialized!r} is not run"
+                self.found([rules.MATERIALIZATION.problem(path, 1, message)])
+            if config.pre_hook or config.post_hook or getattr(config, "sql_header", None):
+                self.found([rules.HOOK.problem(path, 1, f"{node.name} has hooks")])
+            is_elsewhere = node.schema != os.environ["DBT_ORGANIZATION_SCHEMA"] or node.alias != node.name
+            if is_elsewhere or SHARED_TAG in node.tags or config.grants:
+                message = f"{node.name} would be built elsewhere, or for others"
+                self.found([rules.CONFIG_KEY.problem(path, 1, message)])
+
+    def judge_statements(self, manifest: Any, selection: list[str]) -> None:
+        """Compile, and judge what Postgres would be given. What was not judged is not built."""
+        outcome = self.dbt(manifest, "compile", [*(selection or self.everything()), *self.excluded()])
+        if outcome.result is None:
+            self.found([self.problem_of(outcome.exception)])
+        results = outcome.result.results if outcome.result else []
+        judged = set()
+        for result in results:
+            node = result.node
+            if path := self.places.get(node.original_file_path):
+                judged.add(node.name)
+                self.found(self.faults_of(node, path, result))
+        names = selection[1:] or [node.name for node in self.nodes(manifest) if node.resource_type == "model"]
+        for node in list(self.nodes(manifest)):
+            if node.name in names and node.name not in judged | self.unbuilt:
+                self.found([rules.DBT.problem(self.places[node.original_file_path], 1, "dbt did not compile it")])
+
+    def faults_of(self, node: Any, path: str, result: Any) -> Iterator[Problem]:
+        if result.status == "error" or not node.compiled_code:
+            words = words_of(result.message or "dbt did not compile it", self.places)
+            yield rules.DBT.problem(path, line_of(result.message or "", node.raw_code), words)
+            return
+        for fault in check_sql(node.compiled_code):
+            line = line_in_source(fault, node.raw_code, node.compiled_code)
+            yield fault.rule.problem(path, line, fault.message, fault.hint)
+
+    def everything(self) -> list[str]:
+        return ["--select", f"path:models/definitions/{self.name}", f"path:tests/definitions/{self.name}"]
+
+    def build(self, manifest: Any, selection: list[str]) -> None:
+        """Build without rows; what Postgres refuses is a problem of the model."""
+        self.judge_results(self.dbt(manifest, "build", ["--empty", *selection, *self.excluded()]))
+
+    def try_tests(self, manifest: Any) -> None:
+        """Tests are run over no rows: whether they hold is nothing, whether Postgres can read them is."""
+        self.judge_results(self.dbt(manifest, "test", [*self.everything(), *self.excluded()]))
+
+    def judge_results(self, outcome: Any) -> None:
+        if outcome.result is None:
+            self.found([self.problem_of(outcome.exception)])
+            return
+        for result in outcome.result.results:
+            node = result.node
+            path = self.places.get(node.original_file_path)
+            if result.status == "skipped":
+                self.unbuilt.add(node.name)
+            if result.status != "error":
+                continue
+            self.unbuilt.add(node.name)
+            self.found(
+                [
+                    rules.DATABASE.problem(
+                        path or "",
+                        line_of(result.message, getattr(node, "raw_code", "") or ""),
+                        words_of(result.message, self.places),
+                        "" if path else "This is the core project's: tell the operator of the installation.",
+                    )
+                ]
+            )
+
+    def excluded(self) -> list[str]:
+        names = sorted(self.unbuilt & self.models)
+        return ["--exclude", *(f"{name}+" for name in names)] if names else []
+
+
+def _ends_in(text: str, place: str) -> bool:
+    # dbt names files as they lie in the project, and those of YAML from the folder of models on.
+    return place in text or place.removeprefix("models/") in text
+
+
+def _empty(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def _watch_files(trial: _Trial) -> None:
+    """Have `report` know which file dbt renders, should that never end. No public interface tells it."""
+    original = dbt_jinja.get_environment
+
+    def get_environment(node: Any = None, *arguments: Any, **named: Any) -> Any:
+        if path := trial.places.get(getattr(node, "original_file_path", "")):
+            trial.report(path)
+        return original(node, *arguments, **named)
+
+    dbt_jinja.get_environment = get_environment
+
+
+def main() -> None:
+    """Try what the request names."""
+    resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
+    trial = _Trial(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    _watch_files(trial)
+    try:
+        trial.run()
+    except MemoryError:
+        at = json.loads((trial.folder / "report.json").read_text(encoding="utf-8"))["at"]
+        trial.found([rules.PARSE_LIMIT.problem(at, 1, "reading it took more memory than it may")])
+    trial.report("")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Validating a definition repository: read, judged, built, its dashboards looked at; all problems at once.
+
+```
+read_repository → tried (policy, dbt, Postgres) → check_dashboards
+```
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kiket_worker.dbt.overlay import Overlay
+from kiket_worker.definitions.problem import Problem, Severity
+from kiket_worker.definitions.reading import read_repository
+from kiket_worker.definitions.trial.trial import Trials
+
+
+@dataclass(frozen=True)
+class Validation:
+    """The overlay that was read, and what is wrong with it, sorted by place."""
+
+    overlay: Overlay
+    problems: tuple[Problem, ...]
+
+    @property
+    def texts(self) -> Mapping[str, str]:
+        """The files by their paths, to show lines of."""
+        return self.overlay.files
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether it may be published: warnings do not keep it from that."""
+        return not any(problem.severity is Severity.ERROR for problem in self.problems)
+
+
+def validate(root: Path, trials: Trials, *, name: str, others: Mapping[str, Overlay]) -> Validation:
+    """Validate the repository in a folder, to be published under a name beside an organisation's other overlays.
+
+    Raises `UsageError` where there is no such folder, and `DefinitionsUntried`.
+    """
+    repository = read_repository(root)
+    problems = set(repository.problems)
+    if repository.files:
+        unread = {problem.file for problem in problems if problem.severity is Severity.ERROR}
+        with trials.tried(repository.overlay.without(unread), name, others, unread) as tried:
+            problems |= set(tried.problems)
+    return Validation(repository.overlay, tuple(sorted(problems)))
