@@ -21,7 +21,7 @@ _ALLOWED = frozenset(
     [
         *("ref", "source", "config", "this", "var", "is_incremental", "should_full_refresh", "target", "model", "doc"),
         *("schema", "database", "identifier", "execute", "run_started_at", "invocation_id", "exceptions", "return"),
-        *("log", "tojson", "fromjson", "zip", "set", "dict", "range", "namespace", "lipsum", "cycler", "joiner"),
+        *("log", "tojson", "fromjson", "zip", "set", "dict", "range", "namespace", "cycler", "joiner"),
         *("loop", "caller", "varargs", "kwargs"),
         # Of generic tests.
         *("get_where_subquery", "column_name"),
@@ -41,12 +41,22 @@ _CROSS_DATABASE = frozenset(
 # Names of dbt's context that no template may take for its own.
 _CONTEXT = frozenset(
     [
-        *("adapter", "api", "builtins", "cloud", "column", "connection_name", "context", "dbt", "dbt_metadata_envs"),
+        *("adapter", "api", "builtins", "cloud", "context", "dbt", "dbt_metadata_envs"),
         *("dbt_version", "diff_of_two_dicts", "env_var", "fromyaml", "graph", "invocation_args_dict", "load_result"),
         *("local_md5", "metrics", "modules", "print", "partial_parse", "pre_hooks", "post_hooks", "project_name"),
         *("render", "run_query", "selected_resources", "self", "set_strict", "statement", "store_raw_result"),
         *("store_result", "sql", "sql_now", "submit_python_job", "thread_id", "toyaml", "try_or_compiler_error"),
-        *("validation", "write", "zip_strict", "flags", "function", "relation_exists"),
+        *(
+            "validation",
+            "write",
+            "zip_strict",
+            "flags",
+            "function",
+            "relation_exists",
+            "adapter_macro",
+            "compiled_code",
+        ),
+        *("context_macro_stack", "defer_relation", "env", "load_agate_table", "metric"),
     ]
 )
 _DEFINED = {"macro": "dbt_macro__", "docs": "dbt_docs__"}

@@ -121,7 +121,7 @@ class _Trial:
     def problem_of(self, fault: BaseException) -> Problem:
         """What dbt says when it stops at a file."""
         text = str(fault)
-        if isinstance(fault, MemoryError) or "MemoryError" in text:
+        if _is_of_memory(fault):
             return rules.PARSE_LIMIT.problem(self.file_named_in(text), 1, "reading it took more memory than it may")
         file = self.file_named_in(text)
         found = re.search(r"\bline (\d+)", text)
@@ -219,6 +219,11 @@ class _Trial:
     def excluded(self) -> list[str]:
         names = sorted(self.unbuilt & self.models)
         return ["--exclude", *(f"{name}+" for name in names)] if names else []
+
+
+def _is_of_memory(fault: BaseException | None) -> bool:
+    """Whether memory ran out, which dbt tells as an error without words."""
+    return fault is not None and (isinstance(fault, MemoryError) or _is_of_memory(fault.__cause__))
 
 
 def _ends_in(text: str, place: str) -> bool:

@@ -1,0 +1,6 @@
+{{ config(tags=['team']) }}
+
+select
+    project_id,
+    issues_completed
+from {{ ref('fct_throughput') }}

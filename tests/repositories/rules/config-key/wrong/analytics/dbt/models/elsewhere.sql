@@ -1,0 +1,6 @@
+{{ config(schema='public') }}
+
+select
+    project_id,
+    issues_completed
+from {{ ref('fct_throughput') }}

@@ -1,0 +1,4 @@
+select
+    project_id,
+    avg_cycle_days
+from {{ ref('fct_cycle_time') }}

@@ -1,0 +1,4 @@
+select
+    project_id,
+    issue_completed
+from {{ ref('fct_throughput') }}

@@ -1,0 +1,5 @@
+-- Erledigt für heute
+select
+    project_id,
+    issues_completed
+from {{ ref('fct_throughput') }}

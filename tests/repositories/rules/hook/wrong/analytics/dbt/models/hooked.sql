@@ -1,0 +1,6 @@
+{{ config(post_hook='analyze') }}
+
+select
+    project_id,
+    issues_completed
+from {{ ref('fct_throughput') }}

@@ -1,0 +1,2 @@
+{% set days = 7 %}
+select {{ days }} as days

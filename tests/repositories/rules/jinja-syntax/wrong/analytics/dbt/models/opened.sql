@@ -1,0 +1,3 @@
+select 1 as one
+{% if is_incremental() %}
+where true

@@ -1,0 +1,1 @@
+{% macro in_hours(column) %}({{ column }} * 24){% endmacro %}

@@ -1,0 +1,6 @@
+{{ config(materialized='table') }}
+
+select
+    project_id,
+    issues_completed
+from {{ ref('fct_throughput') }}

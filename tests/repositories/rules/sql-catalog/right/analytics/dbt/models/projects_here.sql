@@ -1,0 +1,1 @@
+select project_name from {{ ref('dim_projects') }}

@@ -1,0 +1,1 @@
+select nspname from pg_catalog.pg_namespace

@@ -1,0 +1,1 @@
+select date_trunc('day', now()) as today

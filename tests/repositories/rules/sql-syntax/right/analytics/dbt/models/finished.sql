@@ -1,0 +1,2 @@
+select (project_id)
+from {{ ref('fct_throughput') }}

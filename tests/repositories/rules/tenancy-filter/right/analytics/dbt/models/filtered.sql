@@ -1,0 +1,3 @@
+select id
+from {{ source('raw', 'issues') }}
+where {{ tenant_filter('organization_id') }}

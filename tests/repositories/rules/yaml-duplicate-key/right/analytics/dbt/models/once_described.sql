@@ -1,0 +1,4 @@
+select
+    project_id,
+    issues_completed
+from {{ ref('fct_throughput') }}
