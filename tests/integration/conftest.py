@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 from kiket_worker.dbt.child import run_child
+from kiket_worker.definitions.trial import trial
+from kiket_worker.definitions.trial.trial import Trials
 from kiket_worker.ledger.database import Database
 from kiket_worker.refresh import compilation
 from tests.support import warm_dbt
+from tests.support.definitions import trials_of
 from tests.support.installations import Installation
 from tests.support.refreshes import Refreshes
 from tests.support.s3_server import S3Server, use_endpoint
@@ -18,7 +21,7 @@ from tests.support.s3_server import S3Server, use_endpoint
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm_recorders() -> Iterator[None]:
-    """Where dbt is recorded, its process is forked from one that has imported dbt; not so in `tests/acceptance`."""
+    """Where dbt is recorded or tried, its process is forked from one that has imported it; not so in `acceptance`."""
 
     def run_warm(command: list[str], **given: Any) -> int:
         assert command[1:3] == ["-I", "-m"]
@@ -26,7 +29,14 @@ def _warm_recorders() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compilation, "run_child", run_warm)
+        patch.setattr(trial, "run_child", run_warm)
         yield
+
+
+@pytest.fixture
+def trials(installation: Installation) -> Trials:
+    """Where the tests' overlays are tried: the sample platform with roles."""
+    return trials_of(installation)
 
 
 @pytest.fixture

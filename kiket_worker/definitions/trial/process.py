@@ -116,7 +116,9 @@ class _Trial:
 
     def dbt(self, manifest: Any, command: str, arguments: list[str]) -> Any:
         self.report("")
-        return dbtRunner(manifest=manifest).invoke([command, *self.arguments, *arguments])
+        # Each command has a manifest of its own: what one has compiled, the next would take for compiled already.
+        runner = dbtRunner(manifest=manifest.deepcopy() if manifest else None)
+        return runner.invoke([command, *self.arguments, *arguments])
 
     def problem_of(self, fault: BaseException) -> Problem:
         """What dbt says when it stops at a file."""

@@ -1,0 +1,206 @@
+"""Validating definition repositories: what Postgres and dbt say of them, and what a stranger cannot do by one."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kiket_worker.definitions import rules
+from kiket_worker.definitions.problem import Severity
+from kiket_worker.definitions.trial import trial
+from kiket_worker.definitions.trial.trial import Trials
+from kiket_worker.definitions.validation import Validation, validate
+from kiket_worker.errors import UsageError
+from tests.support.definitions import all_examples, repository, trials_of
+from tests.support.installations import catalogs
+
+MODELS = "analytics/dbt/models/"
+# Their examples would be many or large files; tests of their own make these.
+ELSEWHERE = {rules.REPOSITORY_SIZE, rules.FILE_KIND, rules.FILE_SIZE, rules.SQL_SIZE, rules.PARSE_LIMIT}
+
+
+def validated(folder: Path, trials: Trials) -> Validation:
+    return validate(folder, trials, name="main", others={})
+
+
+def told(found: Validation) -> set[tuple[str, int, str]]:
+    return {(Path(problem.file).name, problem.line, problem.rule) for problem in found.problems}
+
+
+def test_all_problems_are_told_at_once(trials: Trials, installation: Any, tmp_path: Path) -> None:
+    before = catalogs(installation.database)
+
+    found = validated(all_examples("wrong", tmp_path), trials)
+
+    missing = {rule.name for rule in rules.CORE_RULES if rule not in ELSEWHERE} - {p.rule for p in found.problems}
+    assert missing == set()
+    assert {("misspelt.sql", 3, "database"), ("deletes.sql", 2, "sql-select"), ("raises.sql", 1, "dbt")} <= told(found)
+    assert ("reads_files.sql", 1, "sql-function") in told(found)
+    assert list(found.problems) == sorted(found.problems)
+    # Nothing is left of the trial.
+    assert catalogs(installation.database) == before
+
+
+def test_what_is_right_has_no_problem(trials: Trials, tmp_path: Path) -> None:
+    found = validated(all_examples("right", tmp_path), trials)
+
+    assert found.problems == ()
+    assert found.is_valid
+
+
+def test_every_root_of_a_repository_is_read_and_built(trials: Trials, tmp_path: Path) -> None:
+    found = validated(
+        repository(
+            tmp_path,
+            {
+                MODELS + "weekly.sql": "select project_id, {{ in_weeks('1') }} as weeks from {{ ref('kiket_sums') }}",
+                MODELS + "weekly.yml": "models:\n  - name: weekly\n    columns:\n      - name: weeks\n"
+                "        data_tests: [is_even]\n",
+                ".kiket/analytics/dbt/models/kiket_sums.sql": "select project_id from {{ ref('crm_sums') }}",
+                ".kiket/modules/crm/dbt/models/deep/crm_sums.sql": "{{ config(materialized='ephemeral') }}\n"
+                "select project_id, colour from {{ ref('fct_throughput') }}, {{ ref('colours') }}",
+                "analytics/dbt/seeds/colours.csv": "id,colour\n1,red\n",
+                "analytics/dbt/macros/weeks.sql": "{% macro in_weeks(days) %}({{ days }} * 7){% endmacro %}",
+                "analytics/dbt/tests/generic/is_even.sql": "{% test is_even(model, column_name) %}\n"
+                "select * from {{ model }} where {{ column_name }} % 2 = 1\n{% endtest %}",
+                "analytics/dbt/tests/none_red.sql": "select * from {{ ref('weekly') }} where weeks > 99",
+                "analytics/dbt/exposures/board.yml": "exposures:\n  - name: board\n    type: dashboard\n"
+                "    maturity: high\n    url: https://x/{{ project_slug }}\n    owner: {name: us}\n"
+                "    description: About {{ project.name }} and {% this %}.\n    depends_on: [ref('weekly')]\n",
+                "README.md": "Not read.",
+                "src/models/other.sql": "drop table x",
+            },
+        ),
+        trials,
+    )
+
+    assert found.problems == ()
+    assert len(found.overlay.files) == 9
+
+
+def test_an_incremental_model_is_tried_as_it_is_the_second_time_too(trials: Trials, tmp_path: Path) -> None:
+    text = """{{ config(materialized='incremental', unique_key='project_id') }}
+select project_id from {{ ref('fct_throughput') }}
+{% if is_incremental() %}
+where no_such_column > 1
+{% endif %}
+"""
+    hidden = """{{ config(materialized='incremental') }}
+select 1 as one{% if is_incremental() %}, pg_sleep(1)::text as slept{% endif %}
+"""
+    found = validated(repository(tmp_path, {MODELS + "later.sql": text, MODELS + "hidden.sql": hidden}), trials)
+
+    assert told(found) == {("later.sql", 4, "database"), ("hidden.sql", 2, "sql-function")}
+
+
+def test_tests_of_models_are_read_by_postgres_too(trials: Trials, tmp_path: Path) -> None:
+    files = {
+        MODELS + "summed.sql": "select project_id from {{ ref('fct_throughput') }}",
+        MODELS + "summed.yml": "models:\n  - name: summed\n    columns:\n      - name: project\n"
+        "        data_tests: [not_null]\n",
+        # It does not hold over no rows, which says nothing.
+        "analytics/dbt/tests/has_rows.sql": "select 1 as one where not exists (select from {{ ref('summed') }})",
+    }
+    found = validated(repository(tmp_path, files), trials)
+
+    assert [(Path(problem.file).name, problem.rule) for problem in found.problems] == [("summed.yml", "database")]
+    assert 'column "project" does not exist' in found.problems[0].message
+
+
+def test_a_repository_without_analytics_is_valid_and_empty(trials: Trials, tmp_path: Path) -> None:
+    found = validated(repository(tmp_path, {"README.md": "Nothing here."}), trials)
+
+    assert (found.problems, found.overlay.files, found.is_valid) == ((), {}, True)
+
+
+def test_a_path_that_is_no_folder_is_wrong_use(trials: Trials, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is no folder"):
+        validated(tmp_path / "nowhere", trials)
+
+
+def test_jinja_that_does_not_end_is_ended(installation: Any, tmp_path: Path) -> None:
+    loop = "{% for i in range(99999) %}" * 4 + "{% endfor %}" * 4
+    files = {MODELS + "loops.sql": loop + "select 1 as one", MODELS + "other.sql": "select * from {{ ref('nobody') }}"}
+
+    found = validated(repository(tmp_path, files), trials_of(installation, time_limit_seconds=6))
+
+    assert told(found) == {("loops.sql", 1, "parse-limit"), ("other.sql", 1, "ref-missing")}
+    assert "more than 6 seconds" in found.problems[0].message
+    assert installation.rows("select from pg_roles where rolname like '%%trial%%'") == []
+
+
+def test_jinja_that_takes_all_memory_is_refused(trials: Trials, tmp_path: Path) -> None:
+    text = "{% set x = 'a' * 1000000000 %}{% set y = x ~ x ~ x %}select {{ y | length }} as n"
+
+    found = validated(repository(tmp_path, {MODELS + "greedy.sql": text}), trials)
+
+    assert told(found) == {("greedy.sql", 1, "parse-limit")}
+
+
+@pytest.mark.parametrize(
+    ("sql", "rule"),
+    [
+        ("select 1 as one; drop table dim_projects", "sql-select"),
+        ("copy dim_projects to '/tmp/x'", "sql-select"),
+        ("select set_config('role', 'postgres', false) as x", "sql-function"),
+        ("select * from dblink('dbname=x', 'select 1') as t(a int)", "sql-function"),
+    ],
+)
+def test_sql_that_does_more_than_compute_is_refused_before_it_is_run(
+    sql: str, rule: str, trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = validated(repository(tmp_path, {MODELS + "hostile.sql": sql}), trials)
+
+    # Postgres was not asked: it would have said something of its own.
+    assert {problem.rule for problem in found.problems} == {rule}
+
+
+def test_the_trials_of_the_killed_are_removed_later_and_those_that_go_on_are_not(
+    trials: Trials, installation: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = repository(tmp_path / "repository", {MODELS + "one.sql": "select 1 as one"})
+    code = """
+import os, signal, sys
+from pathlib import Path
+from kiket_worker.definitions.trial.trial import Trials
+from kiket_worker.definitions.validation import validate
+from kiket_worker.dbt.connection import DbtConnection
+from kiket_worker.ledger.database import Database
+from tests.support.tenants import isolation_of, settings_of
+url = sys.argv[1]
+Trials._run = lambda *given: os.kill(os.getpid(), signal.SIGKILL)
+trials = Trials(Database(url), isolation_of(url), DbtConnection.from_settings(settings_of(url)), time_limit_seconds=9)
+validate(Path(sys.argv[2]), trials, name="main", others={})
+"""
+    died = subprocess.run(
+        [sys.executable, "-c", code, installation.ledger_url, str(folder)],
+        check=False,
+        env=os.environ | {"PYTHONPATH": str(Path.cwd())},
+    )
+    assert died.returncode == -signal.SIGKILL
+    left = "select rolname from pg_roles where rolname like 'analytics_org_trial_%%'"
+    assert len(installation.rows(left)) == 1
+
+    validated(folder, trials)
+    assert len(installation.rows(left)) == 1  # It could still go on.
+
+    monkeypatch.setattr(trial, "_LEFT_AFTER_SECONDS", -1)
+    trial.drop_left(trials._isolation, installation.ledger)
+    assert installation.rows(left) == []
+    assert installation.rows("select from pg_namespace where nspname like 'analytics_org_trial_%%'") == []
+
+
+def test_warnings_do_not_keep_a_repository_from_being_published(trials: Trials, tmp_path: Path) -> None:
+    text = "select id\r\nfrom {{ source('raw', 'issues') }}\r\n"
+
+    found = validated(repository(tmp_path, {MODELS + "unfiltered.sql": text}), trials)
+
+    assert {(problem.rule, problem.severity) for problem in found.problems} == {
+        ("file-line-ends", Severity.WARNING),
+        ("tenancy-filter", Severity.WARNING),
+    }
+    assert found.is_valid
