@@ -120,9 +120,8 @@ def _filters(reading: Reading, value: Located, what: str) -> Iterator[Filter]:
                 else _choice(reading, word, Operator, item.line_of("operator"), f"'operator' of {named}")
             )
             compared = item.get("value")
-            if compared is None:
+            if compared is None and operator is not None:
                 reading.add(rules.SHAPE, line, f"{named} has no 'value'")
-                continue
         if operator is None or compared is None:
             continue
         values = _compared(reading, compared, operator, line, named)
@@ -204,7 +203,7 @@ def _call(reading: Reading, item: Located, line: int, named: str) -> tuple[Funct
     function = _choice(reading, word, Function, line, f"the function of {named}")
     if function is None:
         return None
-    if function is Function.COUNT and (stated is None or stated.content in {"*", None}):
+    if function is Function.COUNT and (stated is None or stated.content in ("*", "", None)):
         return function, None
     column = reading.column(stated, line, f"the column of {named}")
     return None if column is None else (function, column)
