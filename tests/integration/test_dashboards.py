@@ -1,5 +1,6 @@
 """Queries of dashboards on a real Postgres: prepared, run, and compared with what Python says."""
 
+import json
 from collections.abc import Callable, Iterator
 from datetime import date
 from decimal import Decimal
@@ -20,8 +21,10 @@ from kiket_worker.definitions.dashboards.document import (
 from kiket_worker.definitions.dashboards.preparing import relations_of
 from kiket_worker.definitions.dashboards.query import build
 from kiket_worker.definitions.dashboards.rules import DASHBOARD_RULES, REFUSED
+from kiket_worker.tenants.schema import schema_name
 from tests.support.dashboard_queries import COLUMNS, HOSTILE, TEXTS, filters, queries
-from tests.support.dashboards import CORE, QUERY, RULES, board, check, repository, widget
+from tests.support.dashboards import CORE, QUERY, RULES, board, check, guide_example, repository, widget
+from tests.support.installations import Installation
 
 SCHEMA = 'scratch "%s'
 HOSTILE_TABLE = "fct_%s\"'"
@@ -101,6 +104,10 @@ def test_postgres_has_nothing_against_the_right_examples(rule: str, checked: Cal
     assert {problem.rule for problem in checked(repository(RULES / rule / "wrong"))} == {rule}
 
 
+def test_postgres_has_nothing_against_the_example_of_the_guide(checked: Callable[..., list[Any]]) -> None:
+    assert checked(guide_example()) == []
+
+
 def test_what_postgres_says_becomes_a_problem_at_the_line_of_the_widget(checked: Callable[..., list[Any]]) -> None:
     text = board(
         widget("model: dim_projects, aggregates: {total: sum(project_name)}"),
@@ -136,6 +143,32 @@ def test_a_model_of_another_schema_is_prepared_there(checked: Callable[..., list
 def test_a_query_file_is_prepared_too(checked: Callable[..., list[Any]]) -> None:
     text = 'model_version: "1.0"\nquery: {id: q, query_config: {model: dim_projects, aggregates: {t: avg(created_on)}}}'
     assert [problem.rule for problem in checked({QUERY: text})] == [REFUSED.name]
+
+
+def test_hostile_names_of_columns_are_named_in_a_file_as_others_are(checked: Callable[..., list[Any]]) -> None:
+    columns = json.dumps([name for name in COLUMNS if name])
+    text = board(widget(f"model: {json.dumps(HOSTILE_TABLE)}, select: {columns}, group_by: {columns}"))
+    assert checked(text, relations={HOSTILE_TABLE: COLUMNS}) == []
+
+
+def test_the_organisations_reader_runs_what_was_checked_as_its_owner(installation: Installation) -> None:
+    candidate = installation.add()
+    installation.provision(candidate)
+    schema = schema_name(candidate.slug)
+    with installation.tenant(candidate.slug) as owner:
+        owner.execute(f"create table {schema}.fct_throughput as select 7::bigint as project_id, 3 as issues_completed")
+        relations = relations_of(owner, schema)
+        assert (
+            check(board("type: table, query: fct_throughput"), relations=relations, session=owner, schema=schema) == []
+        )
+    query = build(
+        QueryConfig("fct_throughput", filters=(Filter("project_id", Operator.EQUALS, (7,)),)),
+        schema,
+        relations["fct_throughput"],
+        {},
+    )
+    with installation.reader(candidate.slug) as reader:
+        assert query.rows(reader) == [{"project_id": 7, "issues_completed": 3}]
 
 
 @given(made=queries())

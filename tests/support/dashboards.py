@@ -1,5 +1,6 @@
 """Definition repositories of dashboards, checked without a database."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +71,10 @@ def board(*widgets: str, alerts: str = "") -> str:
 
 def widget(query_config: str, rest: str = "type: table") -> str:
     return f"{rest}, query_config: {{{query_config}}}"
+
+
+def guide_example() -> Overlay:
+    """The files that docs/dashboards.md shows, each named in its first line."""
+    text = (Path(__file__).parents[2] / "docs" / "dashboards.md").read_text()
+    blocks = re.findall(r"```yaml\n# (\.kiket/\S+)\n(.*?)```", text, re.DOTALL)
+    return Overlay(dict(blocks))

@@ -25,6 +25,7 @@ from kiket_worker.definitions.dashboards.condition import InvalidCondition, Name
         ("(a) = (true)", ("a",), ()),
         ("A < 1", ("A",), ()),
         ("not " * 50 + "a", ("a",), ()),
+        ("(" * 30 + "a" + ")" * 30, ("a",), ()),
         (" and ".join(["a"] * 150), ("a",), ()),
     ],
 )
@@ -67,7 +68,7 @@ def test_what_is_a_condition(text: str, columns: tuple[str, ...], parameters: tu
         ("a = :", 5, "':'"),
         ("a = \x00", 5, "not understood"),
         ("a = \ud800", 5, "not understood"),
-        ("(" * 31 + "a" + ")" * 31, 31, "nested"),
+        ("(" * 31 + "a" + ")" * 31, 32, "nested"),
         ("a" * 1001, 1001, "1000 characters"),
         ("and", 1, "not 'and'"),
     ],

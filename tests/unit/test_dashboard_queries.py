@@ -170,6 +170,13 @@ def test_types_are_compared_as_what_they_are(column_type: str, expected: Compara
     assert comparable(column_type) is expected
 
 
+@pytest.mark.parametrize(
+    ("value", "is_taken"), [(0.1, True), (0, True), (2**63 - 1, True), (1e39, False), (1e-60, False)]
+)
+def test_a_real_takes_what_postgres_can_make_one_of(value: float, is_taken: bool) -> None:
+    assert Comparable.REAL.takes(value) is is_taken
+
+
 @given(made=queries())
 @settings(deadline=None, max_examples=300)
 def test_names_are_quoted_identifiers_values_are_bound_and_nothing_else_is_said(

@@ -39,7 +39,8 @@ def check_dashboards(
     `relations` are the models, each with its columns' types as `format_type` writes them. Of the models in `unbuilt`
     nothing is known but that they are there. With a session, the organisation's own, every query that has no problem so
     far is prepared; relations lie in `schema`, or where `schemas` says for a model. Files that are no YAML are passed
-    over: whoever reads the repository says so of all of its files at once.
+    over: whoever reads the repository says so of all of its files at once. Raises `psycopg.OperationalError` where the
+    session ends or waits for a lock in vain.
     """
     checks = _Checks(overlay, relations, unbuilt)
     if session is not None:

@@ -88,7 +88,7 @@ class _Parser:
     def __init__(self, text: str) -> None:
         self._tokens = _tokens(text)
         self._next = 0
-        self._depth = 0
+        self._depth = -1  # The whole condition is nested in nothing.
         self._columns: dict[str, None] = {}
         self._parameters: dict[str, None] = {}
 

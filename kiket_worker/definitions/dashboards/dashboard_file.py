@@ -41,11 +41,16 @@ def read_dashboard(reading: Reading, document: Located) -> Dashboard | None:
     identity = reading.identity(stated, "id", what)
     reading.text(stated, "name", what, required=True)
     reading.text(stated, "description", what)
-    if stated.get("widgets") is None:
+    widgets = stated.get("widgets")
+    if widgets is None or widgets.content is None:
         reading.add(rules.SHAPE, stated.line, "the dashboard has no 'widgets'", "add `widgets: [..]`")
-    widgets = tuple(_widgets(reading, stated))
-    alerts = tuple(_alerts(reading, stated))
-    return Dashboard(reading.file, identity or "", widgets, alerts, stated.line_of("id"))
+    return Dashboard(
+        file=reading.file,
+        id=identity or "",
+        widgets=tuple(_widgets(reading, stated)),
+        alerts=tuple(_alerts(reading, stated)),
+        line=stated.line_of("id"),
+    )
 
 
 def read_file(

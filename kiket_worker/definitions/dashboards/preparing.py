@@ -32,8 +32,8 @@ def refusal(session: psycopg.Connection[Any], query: Query) -> str | None:
         # Also within a transaction of the caller's, which goes on after a refusal. What is prepared outlives a
         # transaction, so it is taken away by itself.
         with session.transaction():
-            session.execute(sql.SQL("prepare {} as {}").format(_PREPARED, query.statement))
-            session.execute(sql.SQL("deallocate {}").format(_PREPARED))
+            session.execute(sql.SQL("prepare {} as {}").format(_PREPARED, query.statement), prepare=False)
+            session.execute(sql.SQL("deallocate {}").format(_PREPARED), prepare=False)
     except (psycopg.ProgrammingError, psycopg.DataError, psycopg.NotSupportedError) as fault:
         return fault.diag.message_primary or str(fault)
     return None

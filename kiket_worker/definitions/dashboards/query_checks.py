@@ -148,4 +148,4 @@ def _check_values(reading: Reading, filter_: Filter, config: QueryConfig, what: 
 def _written(value: object) -> str:
     if isinstance(value, bool):
         return str(value).lower()
-    return quoted(value) if isinstance(value, str) else quoted(str(value)).strip("'")
+    return quoted(value) if isinstance(value, str) else str(value)[:80]

@@ -30,7 +30,7 @@ MOST_ROWS = 10_000
 
 _KEYS = ("model", "select", "filters", "parameters", "aggregates", "group_by", "order_by", "limit")
 _CALL = re.compile(r"([A-Za-z_]+) *\(([^()]*)\)")
-_ORDERED = re.compile(r"(\S.*?) +(asc|desc)", re.IGNORECASE)
+_ORDERED = re.compile(r"(.*\S) +(asc|desc)", re.IGNORECASE)
 
 _Choice = TypeVar("_Choice", bound=StrEnum)
 
@@ -183,7 +183,7 @@ def _aggregates(reading: Reading, value: Located, what: str) -> Iterator[Aggrega
 def _call(reading: Reading, item: Located, line: int, named: str) -> tuple[Function, str | None] | None:
     stated: Located | None
     if isinstance(item.content, str):
-        match = _CALL.fullmatch(item.content.strip()[:200])
+        match = _CALL.fullmatch(item.content.strip())
         if match is None:
             reading.add(
                 rules.SHAPE, line, f"{named} is {quoted(item.content)} and not a call", "write it as sum(a_column)"
@@ -225,7 +225,7 @@ def _order_by(reading: Reading, value: Located, what: str) -> Iterator[Ordering]
             reading.mapping(item, item.line, f"an entry of 'order_by' of {what}", ("column", "direction"))
             stated = item.get("column")
             direction = (reading.text(item, "direction", named) or "asc").lower()
-        elif isinstance(item.content, str) and (match := _ORDERED.fullmatch(item.content[:200])):
+        elif isinstance(item.content, str) and (match := _ORDERED.fullmatch(item.content.strip())):
             stated, direction = Located(item.line, match[1], {}, 0, 0), match[2].lower()
         column = reading.column(stated, item.line, named)
         if direction not in {"asc", "desc"}:

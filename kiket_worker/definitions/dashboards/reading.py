@@ -77,7 +77,7 @@ class Reading:
     def mapping(self, value: Located | None, line: int, what: str, known: Collection[str] | None = None) -> bool:
         """Whether a value is a mapping; keys that are not known are warned of."""
         if value is None or not isinstance(value.content, dict):
-            self.add(rules.SHAPE, line, f"{what} is {kind_of(value)} and not a mapping")
+            self.add(rules.SHAPE, line, f"{what} is {kind_of(value)} and not a mapping", "write {key: value}")
             return False
         for key in value.content if known is not None else ():
             if known is not None and key not in known:
@@ -94,7 +94,7 @@ class Reading:
         if value is None or value.content is None:
             return
         if not isinstance(value.content, list):
-            self.add(rules.SHAPE, line, f"{what} is {kind_of(value)} and not a list")
+            self.add(rules.SHAPE, line, f"{what} is {kind_of(value)} and not a list", "write [first, second]")
         elif self._fits(len(value.content), line, what, most):
             yield from value.content
 
@@ -122,7 +122,7 @@ class Reading:
 
     def _fits(self, count: int, line: int, what: str, most: int) -> bool:
         if count > most:
-            self.add(rules.SIZE, line, f"{what} has {count} entries; at most {most} are read")
+            self.add(rules.SIZE, line, f"{what} has {count} entries; at most {most} are read", "make it several")
         return count <= most
 
     def text(self, owner: Located, key: str, what: str, *, required: bool = False) -> str | None:
@@ -164,7 +164,7 @@ class Reading:
         """The name of a column or a model: a text that Postgres can hold."""
         if value is None or not isinstance(value.content, str) or not value.content:
             named = "empty" if value is not None and value.content == "" else kind_of(value)
-            self.add(rules.SHAPE, line, f"{what} is {named} and not a name")
+            self.add(rules.SHAPE, line, f"{what} is {named} and not a name", "write a name, as a text")
             return None
         if not is_storable(value.content) or len(value.content.encode()) > MOST_NAME_BYTES:
             self.add(
@@ -193,6 +193,11 @@ class Reading:
         """A boolean under a key, false where there is none."""
         value = owner.get(key)
         if value is not None and not isinstance(value.content, bool | None):
-            self.add(rules.SHAPE, owner.line_of(key), f"{key!r} of {what} is {kind_of(value)} and not a boolean")
+            self.add(
+                rules.SHAPE,
+                owner.line_of(key),
+                f"{key!r} of {what} is {kind_of(value)} and not a boolean",
+                "write true or false",
+            )
             return False
         return bool(value and value.content)

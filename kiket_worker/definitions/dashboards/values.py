@@ -1,6 +1,7 @@
 """Values: what fits a type, and how a column's type is compared with."""
 
 import math
+import struct
 from datetime import date, datetime
 from decimal import Decimal
 from enum import Enum
@@ -80,8 +81,10 @@ class Comparable(Enum):
         match self:
             case Comparable.INTEGER:
                 return does_fit(value, ParameterType.INTEGER)
-            case Comparable.NUMERIC | Comparable.REAL | Comparable.DOUBLE:
-                return does_fit(value, ParameterType.INTEGER) or (isinstance(value, float) and math.isfinite(value))
+            case Comparable.REAL:
+                return _is_number(value) and _is_real(value)
+            case Comparable.NUMERIC | Comparable.DOUBLE:
+                return _is_number(value)
             case Comparable.BOOLEAN:
                 return isinstance(value, bool)
             case Comparable.DATE | Comparable.TIMESTAMP | Comparable.TIMESTAMPTZ:
@@ -96,6 +99,19 @@ class Comparable(Enum):
         if self in {Comparable.DATE, Comparable.TIMESTAMP, Comparable.TIMESTAMPTZ}:
             return bindable(value, ParameterType.DATE)
         return value
+
+
+def _is_number(value: Any) -> bool:
+    return does_fit(value, ParameterType.INTEGER) or (isinstance(value, float) and math.isfinite(value))
+
+
+def _is_real(value: float) -> bool:
+    """Whether Postgres can make a `real` of a number: one too large or too small is an error, and only when run."""
+    try:
+        (stored,) = struct.unpack("<f", struct.pack("<f", value))
+    except OverflowError:
+        return False
+    return bool(stored) or not value
 
 
 _BY_TYPE = {
