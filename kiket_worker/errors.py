@@ -97,6 +97,18 @@ class UnknownDeadLetter(UsageError):
     kind = "dead_letter_unknown"
 
 
+class QueryArgumentInvalid(UsageError):
+    """A dashboard's query was given a value that its parameters do not take, or lacks one that it needs."""
+
+    kind = "query_argument_invalid"
+
+
+class QueryUnfit(KiketError):
+    """A dashboard's query names what its model does not have, or not as such: one of them has changed."""
+
+    kind = "query_unfit"
+
+
 class ServiceUnreachable(KiketError):
     """A service that the worker stands on does not answer."""
 
