@@ -13,8 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from kiket_worker.dbt.overlay import Overlay, kind_of, may_hold_definitions
 from kiket_worker.definitions import rules
-from kiket_worker.definitions.problem import Problem
-from kiket_worker.definitions.rules import Rule
+from kiket_worker.definitions.problem import Problem, Rule
 from kiket_worker.definitions.yaml_document import InvalidYaml, read_yaml
 from kiket_worker.errors import UsageError
 

@@ -1,24 +1,9 @@
 """The rules of definition repositories: each has a name, a severity, and an entry in docs/definition-rules.md."""
 
-from dataclasses import dataclass
-
-from kiket_worker.definitions.problem import Problem, Severity
+from kiket_worker.definitions.dashboards.rules import DASHBOARD_RULES
+from kiket_worker.definitions.problem import Rule, Severity
 
 PAGE = "docs/definition-rules.md"
-
-
-@dataclass(frozen=True)
-class Rule:
-    """One rule. `why` says in a sentence or two what it is for; `name` is what problems are found by."""
-
-    name: str
-    severity: Severity
-    title: str
-    why: str
-
-    def problem(self, file: str, line: int, message: str, hint: str = "") -> Problem:
-        """A problem by this rule; `message` names the thing, and `hint` says what helps."""
-        return Problem(file, max(1, line), self.name, self.severity, message, hint)
 
 
 def _error(name: str, title: str, why: str) -> Rule:
@@ -179,4 +164,5 @@ DATABASE = _error(
 )
 
 CORE_RULES = tuple(value for value in vars().copy().values() if isinstance(value, Rule))
-BY_NAME = {rule.name: rule for rule in CORE_RULES}
+RULES = (*CORE_RULES, *DASHBOARD_RULES)
+BY_NAME = {rule.name: rule for rule in RULES}

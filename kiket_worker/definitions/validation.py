@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kiket_worker.dbt.overlay import Overlay
+from kiket_worker.definitions.dashboards.checks import check_dashboards
+from kiket_worker.definitions.dashboards.preparing import relations_of
 from kiket_worker.definitions.problem import Problem, Severity
 from kiket_worker.definitions.reading import read_repository
 from kiket_worker.definitions.trial.trial import Trials
@@ -44,4 +46,14 @@ def validate(root: Path, trials: Trials, *, name: str, others: Mapping[str, Over
         unread = {problem.file for problem in problems if problem.severity is Severity.ERROR}
         with trials.tried(repository.overlay.without(unread), name, others, unread) as tried:
             problems |= set(tried.problems)
+            relations = relations_of(tried.session, tried.schema)
+            problems |= set(
+                check_dashboards(
+                    repository.overlay.without(unread),
+                    relations,
+                    unbuilt=tried.unbuilt - relations.keys(),
+                    session=tried.session,
+                    schema=tried.schema,
+                )
+            )
     return Validation(repository.overlay, tuple(sorted(problems)))

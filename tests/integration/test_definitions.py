@@ -36,7 +36,7 @@ def test_all_problems_are_told_at_once(trials: Trials, installation: Any, tmp_pa
 
     found = validated(all_examples("wrong", tmp_path), trials)
 
-    missing = {rule.name for rule in rules.CORE_RULES if rule not in ELSEWHERE} - {p.rule for p in found.problems}
+    missing = {rule.name for rule in rules.RULES if rule not in ELSEWHERE} - {p.rule for p in found.problems}
     assert missing == set()
     assert {("misspelt.sql", 3, "database"), ("deletes.sql", 2, "sql-select"), ("raises.sql", 1, "dbt")} <= told(found)
     assert ("reads_files.sql", 1, "sql-function") in told(found)

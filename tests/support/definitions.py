@@ -1,6 +1,6 @@
 """Definition repositories of tests: examples, and where they are tried."""
 
-import shutil
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -22,9 +22,17 @@ def trials_of(installation: Installation, *, time_limit_seconds: float = 300) ->
 
 
 def all_examples(side: str, into: Path) -> Path:
-    """Every rule's wrong, or right, example in one repository."""
+    """Every rule's wrong, or right, example in one repository. Dashboards and queries get names that do not meet."""
     for example in sorted((EXAMPLES / "rules").glob(f"*/{side}")):
-        shutil.copytree(example, into, dirs_exist_ok=True)
+        prefix = example.parent.name.replace("-", "_")
+        for file in (path for path in example.rglob("*") if path.is_file()):
+            place = into / file.relative_to(example)
+            content = file.read_bytes()
+            if place.parent.name in {"dashboards", "queries"}:
+                place = place.with_name(f"{prefix}_{place.name}")
+                content = re.sub(rb"(?m)^(  id|.* query): ((?!fct_|dim_)\w+)$", rf"\1: {prefix}_\2".encode(), content)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.write_bytes(content)
     return into
 
 

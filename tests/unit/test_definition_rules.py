@@ -9,7 +9,7 @@ from kiket_worker.definitions import rules
 from kiket_worker.definitions.policy.core import Known
 from kiket_worker.definitions.policy.examination import examine_overlay
 from kiket_worker.definitions.policy.sql import check_sql
-from kiket_worker.definitions.problem import Problem
+from kiket_worker.definitions.problem import Problem, Rule
 from kiket_worker.definitions.reading import read_repository
 
 EXAMPLES = Path(__file__).parents[1] / "repositories" / "rules"
@@ -33,7 +33,7 @@ def examined(folder: Path, known: Known) -> list[Problem]:
 @pytest.mark.parametrize(
     "rule", [rule for rule in rules.CORE_RULES if rule not in BY_TRIAL | WITHOUT_EXAMPLE], ids=lambda rule: rule.name
 )
-def test_the_wrong_example_breaks_its_rule_and_no_other(rule: rules.Rule, known: Known) -> None:
+def test_the_wrong_example_breaks_its_rule_and_no_other(rule: Rule, known: Known) -> None:
     found = examined(EXAMPLES / rule.name / "wrong", known)
 
     assert {problem.rule for problem in found} == {rule.name}
@@ -43,7 +43,7 @@ def test_the_wrong_example_breaks_its_rule_and_no_other(rule: rules.Rule, known:
 @pytest.mark.parametrize(
     "rule", [rule for rule in rules.CORE_RULES if rule not in WITHOUT_EXAMPLE], ids=lambda rule: rule.name
 )
-def test_the_right_example_breaks_none(rule: rules.Rule, known: Known) -> None:
+def test_the_right_example_breaks_none(rule: Rule, known: Known) -> None:
     folder = EXAMPLES / rule.name / "right"
 
     assert folder.is_dir()
@@ -53,7 +53,7 @@ def test_the_right_example_breaks_none(rule: rules.Rule, known: Known) -> None:
 @pytest.mark.parametrize(
     "rule", [rules.SQL_SYNTAX, rules.SQL_SELECT, rules.SQL_FUNCTION, rules.SQL_CATALOG], ids=lambda rule: rule.name
 )
-def test_the_sql_of_the_wrong_example_breaks_its_rule_and_no_other(rule: rules.Rule) -> None:
+def test_the_sql_of_the_wrong_example_breaks_its_rule_and_no_other(rule: Rule) -> None:
     (model,) = (EXAMPLES / rule.name / "wrong").rglob("*.sql")
 
     faults = check_sql(model.read_text().replace("{{ ref('fct_throughput') }}", "fct_throughput"))

@@ -7,8 +7,7 @@ from dataclasses import dataclass, field
 from rapidfuzz import fuzz, process
 
 from kiket_worker.definitions.dashboards import rules
-from kiket_worker.definitions.problem import Problem, Severity
-from kiket_worker.definitions.rules import Rule
+from kiket_worker.definitions.problem import Problem, Rule, Severity
 from kiket_worker.definitions.yaml_document import Located
 from kiket_worker.ledger.database import is_storable
 

@@ -1,7 +1,6 @@
 """The rules of dashboards, queries and alerts."""
 
-from kiket_worker.definitions.problem import Severity
-from kiket_worker.definitions.rules import Rule
+from kiket_worker.definitions.problem import Rule, Severity
 
 SHAPE = Rule(
     "dashboard-shape",

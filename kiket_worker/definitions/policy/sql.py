@@ -11,7 +11,7 @@ from sqlglot.errors import SqlglotError
 from sqlglot.tokenizer_core import TokenType  # where sqlglot defines it
 
 from kiket_worker.definitions import rules
-from kiket_worker.definitions.rules import Rule
+from kiket_worker.definitions.problem import Rule
 
 MOST_BYTES = 512 * 1024
 

@@ -49,6 +49,7 @@ class _Trial:
         self.reporting = threading.Lock()
         self.unbuilt: set[str] = set()
         self.models: set[str] = set()
+        self.core_models: frozenset[str] = frozenset()
         self.examination = Examination([], {})
         # Files that could not be read, and all that are left out because of others.
         self.left_out: set[str] = set(request["unread"])
@@ -59,12 +60,12 @@ class _Trial:
         self.report("")
         core = compose(core_bundle(), self.others, _empty(self.folder / "core"))
         known = Known.of(core.project_dir, self.others)
+        self.core_models, self.models = known.models, set(self.overlay.models)
         self.examination = examine_overlay(self.overlay, known, self.left_out, self.report)
-        self.models = set(self.overlay.models)
         self.found(self.examination.problems)
         manifest = self.read()
         if manifest is None:
-            self.unbuilt |= known.models
+            self.unbuilt |= self.core_models | self.models
             return
         self.judge_configuration(manifest)
         self.judge_statements(manifest, [])
@@ -91,7 +92,7 @@ class _Trial:
             "at": file,
             "problems": [asdict(problem) for problem in sorted(set(self.problems))],
             "unbuilt": sorted(self.unbuilt),
-            "models": sorted(self.models),
+            "models": sorted(self.models | self.core_models),
         }
         with self.reporting:  # dbt renders in threads.
             fresh = self.folder / "report.new"
