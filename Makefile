@@ -39,7 +39,7 @@ lint: $(INSTALLED) ## Check style
 type: $(INSTALLED) ## Check types
 	$(BIN)/mypy
 
-contracts: $(INSTALLED) ## Write the JSON Schemas of deploy/contracts from the code
+contracts: $(INSTALLED) ## Write deploy/contracts and docs/definition-rules.md from the code
 	scripts/write-contracts $(BIN)/python
 
 constraints: ## Pin the newest versions that fit pyproject.toml

@@ -11,6 +11,7 @@ from kiket_worker.definitions.policy.examination import examine_overlay
 from kiket_worker.definitions.policy.sql import check_sql
 from kiket_worker.definitions.problem import Problem, Rule
 from kiket_worker.definitions.reading import read_repository
+from tests.support import rule_page
 
 EXAMPLES = Path(__file__).parents[1] / "repositories" / "rules"
 # Found in the trial only, which integration tests do for all examples at once.
@@ -59,3 +60,18 @@ def test_the_sql_of_the_wrong_example_breaks_its_rule_and_no_other(rule: Rule) -
     faults = check_sql(model.read_text().replace("{{ ref('fct_throughput') }}", "fct_throughput"))
 
     assert {fault.rule for fault in faults} == {rule}
+
+
+def test_the_page_explains_every_rule_with_both_examples() -> None:
+    text = rule_page.PAGE.read_text()
+
+    assert text == rule_page.page(), "run `make contracts`"
+    for rule in rules.RULES:
+        entry = text.partition(f"## {rule.name}\n")[2].partition("\n## ")[0]
+        assert rule.why in entry
+        assert "\nWrong" in entry, rule.name
+        assert "\nRight" in entry, rule.name
+
+
+def test_rules_have_names_of_their_own() -> None:
+    assert len(rules.BY_NAME) == len(rules.RULES)
