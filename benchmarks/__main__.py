@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import isolation, queue, replay
+from benchmarks import definitions, isolation, queue, replay
 from benchmarks.figures import Benchmark
 
 # By name: what measures, in full or in short form.
@@ -16,6 +16,7 @@ BENCHMARKS: dict[str, Callable[[bool], Benchmark]] = {
     "queue": queue.measure,
     "isolation": isolation.measure,
     "replay": replay.measure,
+    "definitions": definitions.measure,
 }
 
 

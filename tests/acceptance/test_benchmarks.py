@@ -13,6 +13,7 @@ REPOSITORY = Path(__file__).parents[2]
 
 # By benchmark: the figures and their units.
 FIGURES = {
+    "definitions": {"validation_ratio": "ratio", "validation_seconds": "s"},
     "queue": {
         "publish_to_claimed_per_second": "1/s",
         "manual_start_seconds_p50_idle": "s",

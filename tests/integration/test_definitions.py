@@ -9,13 +9,14 @@ from typing import Any
 
 import pytest
 
+from kiket_worker.dbt.overlay import Kind, kind_of
 from kiket_worker.definitions import rules
 from kiket_worker.definitions.problem import Severity
 from kiket_worker.definitions.trial import trial
 from kiket_worker.definitions.trial.trial import Trials
 from kiket_worker.definitions.validation import Validation, validate
 from kiket_worker.errors import UsageError
-from tests.support.definitions import all_examples, repository, trials_of
+from tests.support.definitions import EXAMPLES, all_examples, repository, trials_of
 from tests.support.installations import catalogs
 
 MODELS = "analytics/dbt/models/"
@@ -52,34 +53,12 @@ def test_what_is_right_has_no_problem(trials: Trials, tmp_path: Path) -> None:
     assert found.is_valid
 
 
-def test_every_root_of_a_repository_is_read_and_built(trials: Trials, tmp_path: Path) -> None:
-    found = validated(
-        repository(
-            tmp_path,
-            {
-                MODELS + "weekly.sql": "select project_id, {{ in_weeks('1') }} as weeks from {{ ref('kiket_sums') }}",
-                MODELS + "weekly.yml": "models:\n  - name: weekly\n    columns:\n      - name: weeks\n"
-                "        data_tests: [is_even]\n",
-                ".kiket/analytics/dbt/models/kiket_sums.sql": "select project_id from {{ ref('crm_sums') }}",
-                ".kiket/modules/crm/dbt/models/deep/crm_sums.sql": "{{ config(materialized='ephemeral') }}\n"
-                "select project_id, colour from {{ ref('fct_throughput') }}, {{ ref('colours') }}",
-                "analytics/dbt/seeds/colours.csv": "id,colour\n1,red\n",
-                "analytics/dbt/macros/weeks.sql": "{% macro in_weeks(days) %}({{ days }} * 7){% endmacro %}",
-                "analytics/dbt/tests/generic/is_even.sql": "{% test is_even(model, column_name) %}\n"
-                "select * from {{ model }} where {{ column_name }} % 2 = 1\n{% endtest %}",
-                "analytics/dbt/tests/none_red.sql": "select * from {{ ref('weekly') }} where weeks > 99",
-                "analytics/dbt/exposures/board.yml": "exposures:\n  - name: board\n    type: dashboard\n"
-                "    maturity: high\n    url: https://x/{{ project_slug }}\n    owner: {name: us}\n"
-                "    description: About {{ project.name }} and {% this %}.\n    depends_on: [ref('weekly')]\n",
-                "README.md": "Not read.",
-                "src/models/other.sql": "drop table x",
-            },
-        ),
-        trials,
-    )
+def test_every_root_of_a_repository_is_read_and_built(trials: Trials) -> None:
+    found = validated(EXAMPLES / "valid", trials)
 
     assert found.problems == ()
-    assert len(found.overlay.files) == 9
+    assert {kind_of(path) for path in found.overlay.files} == set(Kind)
+    assert not any(path.startswith(("src/", "README")) for path in found.overlay.files)
 
 
 def test_an_incremental_model_is_tried_as_it_is_the_second_time_too(trials: Trials, tmp_path: Path) -> None:

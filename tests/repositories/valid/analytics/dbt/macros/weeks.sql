@@ -1,0 +1,3 @@
+{% macro week_of(column) -%}
+    {{ dbt.date_trunc('week', column) }}::date
+{%- endmacro %}

@@ -1,0 +1,3 @@
+select *
+from {{ ref('team_weeks') }}
+where issues_completed < 0
