@@ -60,6 +60,10 @@ class Isolation(Protocol):
         """A tenant that is made up, with its schema, until the block ends; None: dbt connects as the shared login."""
         ...
 
+    def empty_sources(self, probe: Candidate, schema: str) -> AbstractContextManager[tuple[str, str]]:
+        """Where a probe finds the raw tables and the ledger's without any rows, until the block ends."""
+        ...
+
     def drop_probes(self, database: Database, prefix: str, is_left: Callable[[str], bool] = lambda _: True) -> None:
         """Remove those whose slugs begin so and that were left by who was killed, as the caller knows of a slug."""
         ...
@@ -130,6 +134,11 @@ class RoleIsolation:
         finally:
             with suppress(UnknownTenant):
                 drop(database, probe.slug)
+
+    @contextmanager
+    def empty_sources(self, probe: Candidate, schema: str) -> Iterator[tuple[str, str]]:
+        """The gates, which show a probe's role nothing where no organisation has its id."""
+        yield self.raw_schema, self.ledger_schema
 
     def drop_probes(self, database: Database, prefix: str, is_left: Callable[[str], bool] = lambda _: True) -> None:
         """By the table of tenants."""
@@ -206,6 +215,26 @@ class SharedRole:
             yield
         finally:
             self._drop(schema)
+
+    @contextmanager
+    def empty_sources(self, probe: Candidate, schema: str) -> Iterator[tuple[str, str]]:
+        """Views of the tables without rows, in a schema beside the probe's own."""
+        sources = f"{schema}_raw"
+        try:
+            with session(self._address, self._login) as connection, connection.transaction():
+                connection.execute(sql.SQL("create schema {}").format(sql.Identifier(sources)))
+                names = {"schemas": [self.raw_schema, self.ledger_schema]}
+                for row in connection.execute(statement("readable_relations", __package__), names).fetchall():
+                    # Names of the platform's tables come first, should both schemas have one.
+                    connection.execute(
+                        sql.SQL("create or replace view {} as select * from {} where false").format(
+                            sql.Identifier(sources, row["relation"]),
+                            sql.Identifier(row["schema_name"], row["relation"]),
+                        )
+                    )
+            yield sources, sources
+        finally:
+            self._drop(sources)
 
     def drop_probes(self, database: Database, prefix: str, is_left: Callable[[str], bool] = lambda _: True) -> None:
         """By the names of schemas."""

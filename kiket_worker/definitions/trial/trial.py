@@ -69,15 +69,19 @@ class Trials:
             f"{PREFIX}{int(time.time())}-{secrets.token_hex(5)}",
         )
         schema = schema_name(candidate.slug)
-        with workdir() as folder, self._isolation.probe(self._database, candidate, schema) as login:
+        with (
+            workdir() as folder,
+            self._isolation.probe(self._database, candidate, schema) as login,
+            self._isolation.empty_sources(candidate, schema) as (raw_schema, ledger_schema),
+        ):
             tenant = Tenant(
                 organization_id=candidate.organization_id,
                 slug=candidate.slug,
                 schema=schema,
                 # Shared models are built in the same place: whether this installation has them yet does not matter.
                 shared_schema=schema,
-                raw_schema=self._isolation.raw_schema,
-                ledger_schema=self._isolation.ledger_schema,
+                raw_schema=raw_schema,
+                ledger_schema=ledger_schema,
                 user=login.role if login else None,
                 password=login.password if login else "",
             )
