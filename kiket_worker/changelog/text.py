@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from functools import lru_cache
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ def read(markdown: str) -> Text:
         if block.kind is _Kind.BULLET and normal:
             bullets.append(normal)
         if block.kind is not _Kind.HEADING:
-            sentences += filter(None, map(_normal, _SENTENCE_END.split(prose)))
+            pieces = _SENTENCE_END.split(prose)
+            sentences += filter(None, map(_normal, pieces) if len(pieces) > 1 else [normal])
     return Text(tuple(words), tuple(sentences), tuple(bullets))
 
 
@@ -149,6 +151,7 @@ def _words(normal: str) -> list[str]:
     return [word for word in _UNSPACED.sub(r" \g<0> ", normal).split() if _is_word(word)]
 
 
+@lru_cache(4096)
 def _kept(character: str) -> str:
     category = unicodedata.category(character)
     # Apostrophes are nothing, so that don't and don’t are one word; so is what is not seen, or only colours an emoji.
