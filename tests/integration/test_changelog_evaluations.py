@@ -78,9 +78,10 @@ def test_a_release_whose_texts_have_changed_is_evaluated_anew_and_the_earlier_ev
     newest, *_, oldest = stored(ledger)
     assert oldest == first
     assert newest.metrics["human_word_count"] == 0
-    # The digest tells who has which text.
-    releases.execute("update public.releases set changelog_draft = 'two', changelog = 'one'")
-    assert evaluate(ledger) == 1
+    # Whose text it is makes a difference, and where one ends and the other begins.
+    for texts in (["two", "one"], ["twoone", None], [None, "twoone"], ["twoone", ""], ["tw", "oone"]):
+        releases.execute("update public.releases set changelog_draft = %s, changelog = %s", texts)
+        assert evaluate(ledger) == 1, texts
 
 
 def test_a_new_version_of_the_definitions_evaluates_everything_anew(
@@ -129,11 +130,18 @@ def test_what_a_killed_evaluation_has_stored_stays_and_the_next_one_does_the_res
 
 
 def test_an_evaluation_that_is_stopped_ends_after_the_release_in_hand(ledger: Database, releases: Any) -> None:
-    for number in range(1, 51):
+    for number in range(1, 121):
         add(releases, number, f"Add {number}", None)
-    asked = iter([False] * 25 + [True] * 100)
-    assert evaluate(ledger, is_stopped=lambda: next(asked)) < 30
-    assert evaluate(ledger) >= 20
+    asked: list[bool] = []
+
+    def is_stopped() -> bool:
+        asked.append(len(asked) > 25)
+        return asked[-1]
+
+    done = evaluate(ledger, is_stopped=is_stopped)
+    assert 20 <= done < 27
+    assert asked.count(True) <= 2  # Nothing more is read then.
+    assert evaluate(ledger) == 120 - done
 
 
 def test_memory_does_not_grow_with_the_number_of_releases(ledger: Database, releases: Any) -> None:
