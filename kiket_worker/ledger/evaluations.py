@@ -13,6 +13,7 @@ from kiket_worker.ledger.database import Database, statement
 
 # As many releases as are in memory at a time.
 _PAGE_SIZE = 20
+_BEFORE_ALL = -(2**63)
 
 
 class Evaluator(StrEnum):
@@ -67,7 +68,7 @@ def releases_to_evaluate(
 
     The texts are cut at the limit; the digest is of all that they say.
     """
-    after: int | None = None
+    after = _BEFORE_ALL
     while True:
         page = database.rows(
             statement("releases_to_evaluate"),

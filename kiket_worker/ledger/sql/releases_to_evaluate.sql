@@ -1,7 +1,7 @@
--- Releases that have a changelog, automated or human, and no evaluation of what both say now; in the order of their ids.
+-- Releases that have a changelog, automated or human, and no evaluation of what both say now; in the order of ids.
 -- Parameters: evaluator; definitions_version; organization_id, null for all; limit_characters, where texts are cut;
--- after, the last release of the page before, or null; page_size. Reads only: two that run at once may get the same
--- releases, and `record_evaluations` keeps one evaluation of each.
+-- after, the last release of the page before, or less than any; page_size. Reads only: two that run at once may get
+-- the same releases, and `record_evaluations` keeps one evaluation of each.
 select
     release.id as release_id,
     release.organization_id,
@@ -20,11 +20,13 @@ cross join lateral (
     ) as digest
 ) as content
 where (release.changelog_draft is not null or release.changelog is not null)
-    and (%(after)s::bigint is null or release.id > %(after)s)
+    -- Never null, here and below: whatever plan is kept, a page begins in both indexes where the last one ended.
+    and release.id > %(after)s
     and (%(organization_id)s::bigint is null or release.organization_id = %(organization_id)s)
     and not exists (
         select from kiket_analytics.changelog_evaluations as evaluation
         where evaluation.release_id = release.id
+            and evaluation.release_id > %(after)s
             and evaluation.evaluator = %(evaluator)s
             and evaluation.content_digest = content.digest
     )
