@@ -4,6 +4,7 @@ Every error has a `kind`, stable because the ledger stores it and alerts select 
 names the thing and the remedy; and says whether trying again, with nothing changed, can help.
 """
 
+import traceback
 from typing import ClassVar
 
 
@@ -371,6 +372,12 @@ class ArtifactsDiskFull(ArtifactsRefused):
     retryable = True
 
 
+class ExportFailed(KiketError):
+    """A file that was to be exported cannot be written."""
+
+    kind = "export_failed"
+
+
 class ArtifactChanged(KiketError):
     """A file is not what it was when its checksum was made; made again, it may be."""
 
@@ -382,3 +389,9 @@ class ArtifactDamaged(KiketError):
     """What the store has is not what was archived, or is not there."""
 
     kind = "artifact_damaged"
+
+
+def place_of(fault: Exception) -> str:
+    """What went wrong and where, without the words of an error that may hold anything."""
+    frame = traceback.extract_tb(fault.__traceback__)[-1]
+    return f"{type(fault).__name__} at {frame.filename}:{frame.lineno}"

@@ -49,6 +49,7 @@ FIELDS = {
     "reason": Field("string", "Why a run was asked for, or why dbt itself ran; a word to count by."),
     "reasons": Field("array", "Why the bundle is not replayed, or in what dbt differs from what is replayed."),
     "records": Field("integer", "Log records or spans that are lost, since it was last told."),
+    "releases": Field("integer", "Releases whose changelogs were evaluated."),
     "replayable": Field("boolean", "Whether the bundle can be replayed."),
     "role": Field("string", "The database role whose session it was."),
     "rows_affected": Field("integer", "Rows that the model wrote, as Postgres counts them."),
@@ -322,6 +323,19 @@ SHARED_FAILED = Event(
     "The shared models were not built; organisations go on with those of the last time, if there are any.",
     frozenset({"worker", "duration_seconds", "error_kind", "error", "artifacts"}),
     "By `error_kind`, as for `run.failed`; it is tried again after ten minutes.",
+)
+CHANGELOG_EVALUATED = Event(
+    "changelog.evaluated",
+    logging.INFO,
+    "The releases whose changelogs have changed were evaluated, and exported where a file is named.",
+    frozenset({"releases", "duration_seconds"}),
+)
+CHANGELOG_FAILED = Event(
+    "changelog.failed",
+    logging.WARNING,
+    "Changelogs were not all evaluated, or not exported; what is stored stays, and it is tried again.",
+    frozenset({"error_kind", "error", "duration_seconds"}),
+    "By `error_kind`; `kiket-worker changelog evaluate` does by hand what is left.",
 )
 TELEMETRY_DROPPED = Event(
     "telemetry.dropped",

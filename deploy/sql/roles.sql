@@ -8,7 +8,7 @@
 -- Locks: catalog rows of roles, schemas and functions; no table is locked against reading or writing.
 --
 -- role               login  what it is for
--- kiket_ledger       yes    ticker, worker, command line: DATABASE_URL. Rows of the ledger, slugs of organisations
+-- kiket_ledger       yes    ticker, worker, command line: DATABASE_URL. Rows of the ledger, slugs, changelogs of releases
 -- kiket_metrics      yes    reads runs, leases and settings for metrics; writes nothing
 -- kiket_provisioner  no     owns the functions that make, mend and drop tenants, and holds a tenant's roles meanwhile only
 -- kiket_warden       no     owns the function that ends sessions of tenants; nobody can log in as it
@@ -113,7 +113,7 @@ begin
 end
 $$;
 
--- kiket_ledger: rows of the ledger, and of the platform only which organisations there are.
+-- kiket_ledger: rows of the ledger, and of the platform only which organisations there are, and changelogs.
 grant usage on schema public to kiket_ledger, kiket_metrics, kiket_provisioner;
 grant select (id, slug, name, plan) on public.organizations to kiket_ledger;
 grant usage on schema kiket_analytics to kiket_ledger, kiket_metrics, kiket_provisioner, kiket_warden, analytics_gates;
@@ -124,10 +124,26 @@ grant insert, update on
 to kiket_ledger;
 -- An attempt forgets the models of the one before.
 grant insert, update, delete on kiket_analytics.run_models to kiket_ledger;
--- Written once and never changed: what is charged for, what an idempotency key names, and whose artifacts were removed.
-grant insert on kiket_analytics.usage_events, kiket_analytics.run_requests, kiket_analytics.pruned_artifacts
+-- Written once and never changed: what is charged for, what an idempotency key names, whose artifacts were removed, and
+-- what changelogs have scored.
+grant insert on
+    kiket_analytics.usage_events, kiket_analytics.run_requests, kiket_analytics.pruned_artifacts,
+    kiket_analytics.changelog_evaluations
 to kiket_ledger;
-grant update on kiket_analytics.ticker to kiket_ledger;
+grant update on kiket_analytics.ticker, kiket_analytics.changelog_turn to kiket_ledger;
+-- The changelogs of releases, where the platform has them: of tenants' rows the only ones that it reads.
+do $$
+declare
+    wanted name[] := array['id', 'organization_id', 'project_id', 'changelog_draft', 'changelog'];
+begin
+    if cardinality(wanted) = (
+        select count(*) from pg_attribute
+        where attrelid = to_regclass('public.releases') and attname = any (wanted) and not attisdropped
+    ) then
+        grant select (id, organization_id, project_id, changelog_draft, changelog) on public.releases to kiket_ledger;
+    end if;
+end
+$$;
 
 -- kiket_metrics: counts and ages; no usage, no messages of requests.
 grant select (id, slug, plan) on public.organizations to kiket_metrics;

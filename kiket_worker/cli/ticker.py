@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from kiket_worker.changelog.cadence import ChangelogCadence
 from kiket_worker.cli.monitoring import monitored
 from kiket_worker.cli.signals import Signals
 from kiket_worker.cli.worker import Working, open_database
@@ -28,6 +29,15 @@ from kiket_worker.tenants.provisioning import Limits
 
 def ticker(
     once: Annotated[bool, typer.Option("--once", help="Tick once and end; for a scheduler of one's own.")] = False,
+    changelog_interval_hours: Annotated[
+        int | None,
+        typer.Option(
+            min=0,
+            max=8760,
+            help="Evaluate changelogs too, so often; 0 never. KIKET_CHANGELOG_INTERVAL_HOURS unless given.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Queue the organisations that are due and publish their messages, until a signal comes.
 
@@ -47,6 +57,7 @@ def ticker(
             publish_run(broker, run)
 
         sweep = _sweep(settings, database)
+        changelogs = _changelogs(settings, database, changelog_interval_hours)
         if once:
             tick(
                 database,
@@ -55,6 +66,8 @@ def ticker(
                 republish_after_seconds=settings.republish_after_seconds,
             )
             sweep()
+            if changelogs:
+                changelogs.run_if_due()
             broker.close()
             return
         # Only now: while connecting, a signal ends the command at once.
@@ -64,16 +77,24 @@ def ticker(
                 monitoring.add_ticker(pulse.goes_on)
                 if working:
                     working.add_to(monitoring)
+
+            def look_after() -> None:
+                if changelogs:
+                    changelogs.begin_if_due()
+                sweep()
+
             tick_until(
                 signals.asked,
                 database,
                 publish,
-                sweep,
+                look_after,
                 pulse.beat,
                 interval_seconds=settings.tick_interval_seconds,
                 outbox_interval_seconds=settings.outbox_interval_seconds,
                 republish_after_seconds=settings.republish_after_seconds,
             )
+            if changelogs:
+                changelogs.stop()
             if working:
                 working.end(signals)
             else:
@@ -100,3 +121,10 @@ def _sweep(settings: Settings, database: Database) -> Callable[[], None]:
         # Whose sessions they are, only names would tell.
         return lambda: None
     return partial(sweep_sessions, database, Limits.from_settings(settings))
+
+
+def _changelogs(settings: Settings, database: Database, interval_hours: int | None) -> ChangelogCadence | None:
+    hours = settings.changelog_interval_hours if interval_hours is None else interval_hours
+    if not hours:
+        return None
+    return ChangelogCadence(database, interval_hours=hours, output=settings.changelog_output)

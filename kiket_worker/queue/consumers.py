@@ -1,6 +1,5 @@
 """The receiving end: Dramatiq's threads take bodies off the queues and hand the messages to the product."""
 
-import traceback
 from collections.abc import Callable
 from threading import Semaphore
 
@@ -8,7 +7,7 @@ import dramatiq
 
 from kiket_worker import events
 from kiket_worker.contract import QUEUE_REQUESTS, InvalidMessage, RefreshMessage, known_traceparent
-from kiket_worker.errors import KiketError, UnknownOrganization, WorkerStopped
+from kiket_worker.errors import KiketError, UnknownOrganization, WorkerStopped, place_of
 from kiket_worker.queue.broker import DeadLetter, MemoryBroker, QuorumBroker
 from kiket_worker.queue.encoder import ACTOR_NAME
 
@@ -62,7 +61,7 @@ class Consumers:
         except WorkerStopped:
             raise  # Nothing failed: another worker takes the message.
         except Exception as fault:
-            kind, text = (fault.kind, str(fault)) if isinstance(fault, KiketError) else ("internal", _place(fault))
+            kind, text = (fault.kind, str(fault)) if isinstance(fault, KiketError) else ("internal", place_of(fault))
             events.WORKER_FAILED.log(error_kind=kind, error=text)
             # What is not understood comes back at once; this way it takes its deliveries in seconds, not milliseconds.
             self._broker.halted.wait(_PAUSE_SECONDS)
@@ -71,9 +70,3 @@ class Consumers:
     def _reject(self, body: bytes, kind: str, reason: str) -> None:
         self._broker.bury(DeadLetter(body, f"{kind}: {reason}"))
         events.REFRESH_REJECTED.log(error_kind=kind, error=reason)
-
-
-def _place(fault: Exception) -> str:
-    """What went wrong and where, without the words of an error that may hold anything."""
-    frame = traceback.extract_tb(fault.__traceback__)[-1]
-    return f"{type(fault).__name__} at {frame.filename}:{frame.lineno}"

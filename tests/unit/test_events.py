@@ -25,7 +25,7 @@ FIELDS = {"organization", "run_id", "attempt", "worker", "model_id", "error_kind
     *("queued", "published", "interval_seconds", "concurrency", "library", "message"),
     *("delay_seconds", "drift", "overrun", "quota_bytes", "role"),
     *("step_seconds", "signal", "records", "address"),
-    *("bundle_digest", "replayable", "reasons", "answers"),
+    *("releases", "bundle_digest", "replayable", "reasons", "answers"),
 }
 
 
