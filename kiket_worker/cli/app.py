@@ -17,7 +17,7 @@ from kiket_worker.errors import KiketError
 # In the order of the help. Each is a module of this package, with a function of the same name or a group, `app`.
 _COMMANDS = (
     *("demo", "ticker", "worker", "migrate", "doctor", "refresh", "runs", "settings", "usage", "tenants"),
-    *("artifacts", "dead-letters", "engine", "dev"),
+    *("definitions", "artifacts", "dead-letters", "engine", "dev"),
 )
 
 
