@@ -7,7 +7,6 @@ current ones: whoever was overtaken in the meantime begins again.
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Protocol
@@ -159,15 +158,14 @@ class Publisher:
             number, overlays = (current.version, current.overlays) if current else (None, {})
             others = {name: digest for name, digest in overlays.items() if name != publication.name}
             check = checks.beside(others)
-            problems = check.validation.problems
-            if not check.validation.is_valid:
+            problems, new = check.validation.problems, check.new
+            if new is None:
                 fault = DefinitionsRefused("the repository has errors: `kiket-worker definitions validate` shows them")
                 return Published(slug, Result.REFUSED, number, problems=problems, fault=fault)
-            new = check.version
             is_current = new.overlays == overlays
             if not publication.dry_run:
                 # Also of what is current: what was lost or damaged in the store is put right by publishing it again.
-                check.store()
+                checks.store(check.validation.overlay)
             if is_current or publication.dry_run:
                 result = Result.UNCHANGED if is_current else Result.VALID
                 return Published(slug, result, number, new.bundle_digest, problems=problems)
@@ -194,56 +192,51 @@ class Publisher:
             return version, runs.request_with(connection, wanted).run_id
 
 
+@dataclass(frozen=True)
 class _Check:
-    """A repository as it was found beside some other overlays."""
+    """A repository as it was found beside some other overlays; `new` is what they make together, if it is valid."""
 
-    def __init__(self, publisher: Publisher, publication: Publication, others: Mapping[str, str]) -> None:
-        self._publisher = publisher
-        self._publication = publication
-        self._others = others
-        self._is_stored = False
-
-    @cached_property
-    def _overlays(self) -> dict[str, Overlay]:
-        return fetch_overlays(self._publisher.store, self._others)
-
-    @cached_property
-    def validation(self) -> Validation:
-        return self._publication.validate(self._overlays)
-
-    @cached_property
-    def version(self) -> NewVersion:
-        """What an organisation with these others is switched to. A repository with nothing in it takes its name out."""
-        overlay, name = self.validation.overlay, self._publication.name
-        mine = {name: overlay} if overlay.files else {}
-        return NewVersion(
-            {**self._others, **{name: overlay.digest for name, overlay in mine.items()}},
-            _digest(self._publisher.core, {**self._overlays, **mine}),
-            name=name,
-            author=self._publication.author,
-            source_commit=self._publication.source_commit,
-        )
-
-    def store(self) -> None:
-        """Store the overlay: before the ledger names it, so that a version without its content cannot be."""
-        if not self._is_stored and self.validation.overlay.files:
-            store_overlay(self._publisher.store, self.validation.overlay)
-        self._is_stored = True
+    validation: Validation
+    new: NewVersion | None
 
 
 class _Checks:
-    """The checks of one repository, each made once."""
+    """The checks of one repository, one for each set of other overlays, and the storing of what they let through."""
 
     def __init__(self, publisher: Publisher, publication: Publication) -> None:
         self._publisher = publisher
         self._publication = publication
         self._made: dict[frozenset[tuple[str, str]], _Check] = {}
+        self._stored: set[str] = set()
 
     def beside(self, others: Mapping[str, str]) -> _Check:
         key = frozenset(others.items())
         if key not in self._made:
-            self._made[key] = _Check(self._publisher, self._publication, others)
+            self._made[key] = self._check(others)
         return self._made[key]
+
+    def store(self, overlay: Overlay) -> None:
+        """Store it: before the ledger names it, so that no version is without its content."""
+        if overlay.files and overlay.digest not in self._stored:
+            store_overlay(self._publisher.store, overlay)
+            self._stored.add(overlay.digest)
+
+    def _check(self, others: Mapping[str, str]) -> _Check:
+        name = self._publication.name
+        overlays = fetch_overlays(self._publisher.store, others)
+        validation = self._publication.validate(overlays)
+        if not validation.is_valid:
+            return _Check(validation, None)
+        # A repository with nothing in it takes its name out.
+        mine = {name: validation.overlay} if validation.overlay.files else {}
+        new = NewVersion(
+            {**others, **{name: overlay.digest for name, overlay in mine.items()}},
+            _digest(self._publisher.core, {**overlays, **mine}),
+            name=name,
+            author=self._publication.author,
+            source_commit=self._publication.source_commit,
+        )
+        return _Check(validation, new)
 
 
 def _digest(core: Bundle, overlays: Mapping[str, Overlay]) -> str:
