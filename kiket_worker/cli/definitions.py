@@ -14,7 +14,7 @@ from kiket_worker.dbt.bundle import core_bundle
 from kiket_worker.dbt.overlay import DEFAULT_NAME, Overlay, is_name, kind_of
 from kiket_worker.definitions.problem import Problem
 from kiket_worker.definitions.publishing import Publication, Published, Publisher, Result
-from kiket_worker.errors import UsageError
+from kiket_worker.errors import ServiceUnreachable, UsageError
 from kiket_worker.ledger import definitions, organizations
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.definitions import Version
@@ -68,9 +68,9 @@ def publish(
         if json:
             print_json([_document(one) for one in done])
         _wake(settings, database, chosen, done)
-    codes = {one.fault.exit_code if one.fault else 1 for one in done if one.has_failed}
-    if codes:
-        raise typer.Exit(codes.pop() if len(codes) == 1 else 1)
+    if faults := [one.fault for one in done if one.has_failed]:
+        is_away = all(isinstance(fault, ServiceUnreachable) for fault in faults)
+        raise typer.Exit(ServiceUnreachable.exit_code if is_away else 1)
 
 
 @app.command("list")
