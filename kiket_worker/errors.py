@@ -80,6 +80,12 @@ class UnknownTenant(UsageError):
     kind = "tenant_unknown"
 
 
+class UnknownVersion(UsageError):
+    """The organisation's definitions never had this version."""
+
+    kind = "definitions_version_unknown"
+
+
 class UnknownRun(UsageError):
     """No run has this id."""
 
@@ -319,6 +325,19 @@ class OverlayDamaged(KiketError):
     """What was published is not what is stored: its digest differs, or it cannot be read."""
 
     kind = "overlay_damaged"
+
+
+class DefinitionsRefused(KiketError):
+    """A definition repository has errors, so it was not published."""
+
+    kind = "definitions_refused"
+
+
+class DefinitionsBusy(KiketError):
+    """The organisation's definitions changed each time before what was to be published was checked beside them."""
+
+    kind = "definitions_busy"
+    retryable = True
 
 
 class SharedModelsMissing(BuildFailed):

@@ -30,6 +30,7 @@ FIELDS = {
     "bundle_digest": Field("string", "The digest that names the dbt project as it was run."),
     "bytes": Field("integer", "Bytes stored, or bytes that the organisation's relations take."),
     "concurrency": Field("integer", "Refreshes that the worker does at a time."),
+    "definitions_version": Field("integer", "The version of the organisation's definitions, from 1."),
     "delay_seconds": Field("number", "Seconds until the run is tried again."),
     "drift": Field("array", "In what roles and schema differed from what they should be."),
     "duration_seconds": Field("number", "Seconds that it took; of a run's events, since the attempt began."),
@@ -49,6 +50,7 @@ FIELDS = {
     "reason": Field("string", "Why a run was asked for, or why dbt itself ran; a word to count by."),
     "reasons": Field("array", "Why the bundle is not replayed, or in what dbt differs from what is replayed."),
     "records": Field("integer", "Log records or spans that are lost, since it was last told."),
+    "relation": Field("string", "The name of a table or view in the organisation's schema."),
     "releases": Field("integer", "Releases whose changelogs were evaluated."),
     "replayable": Field("boolean", "Whether the bundle can be replayed."),
     "role": Field("string", "The database role whose session it was."),
@@ -228,13 +230,26 @@ RUN_BUILT = Event(
     "run.built",
     logging.INFO,
     "Every model was built.",
-    _RUN | {"duration_seconds", "step_seconds", "models"},
+    _RUN | {"duration_seconds", "step_seconds", "models", "definitions_version"},
 )
 RUN_ARCHIVED = Event(
     "run.archived",
     logging.INFO,
     "Every artifact of the attempt is stored and indexed.",
     _RUN | {"duration_seconds", "step_seconds", "artifacts", "files", "bytes"},
+)
+RELATION_DROPPED = Event(
+    "relation.dropped",
+    logging.INFO,
+    "A relation was removed, because no model of the organisation's makes it any more.",
+    _RUN | {"relation"},
+)
+RELATION_RETAINED = Event(
+    "relation.retained",
+    logging.WARNING,
+    "A relation that no model makes any more could not be removed; the next run tries again.",
+    _RUN | {"relation", "error"},
+    "See what depends on it, or who holds it locked: `error` says so.",
 )
 RUN_SUCCEEDED = Event(
     "run.succeeded",
@@ -343,6 +358,18 @@ TELEMETRY_DROPPED = Event(
     "Log records or spans did not get to the collector and are lost; runs are not affected, and their files have them.",
     frozenset({"signal", "records"}),
     "See that the collector at OTEL_EXPORTER_OTLP_ENDPOINT answers and keeps up.",
+)
+DEFINITIONS_PUBLISHED = Event(
+    "definitions.published",
+    logging.INFO,
+    "An organisation was switched to definitions that were published.",
+    frozenset({"organization", "definitions_version", "bundle_digest"}),
+)
+DEFINITIONS_ROLLED_BACK = Event(
+    "definitions.rolled_back",
+    logging.INFO,
+    "An organisation was switched to definitions that it had before.",
+    frozenset({"organization", "definitions_version", "bundle_digest"}),
 )
 LIBRARY_WARNED = Event(
     "library.warned",

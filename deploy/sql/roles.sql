@@ -120,15 +120,15 @@ grant usage on schema kiket_analytics to kiket_ledger, kiket_metrics, kiket_prov
 grant select on all tables in schema kiket_analytics to kiket_ledger;
 grant insert, update on
     kiket_analytics.analytics_settings, kiket_analytics.runs, kiket_analytics.leases, kiket_analytics.attempts,
-    kiket_analytics.shared_refreshes
+    kiket_analytics.shared_refreshes, kiket_analytics.built_relations
 to kiket_ledger;
 -- An attempt forgets the models of the one before.
 grant insert, update, delete on kiket_analytics.run_models to kiket_ledger;
 -- Written once and never changed: what is charged for, what an idempotency key names, whose artifacts were removed, and
--- what changelogs have scored.
+-- what was published, and what changelogs have scored.
 grant insert on
     kiket_analytics.usage_events, kiket_analytics.run_requests, kiket_analytics.pruned_artifacts,
-    kiket_analytics.changelog_evaluations
+    kiket_analytics.definition_versions, kiket_analytics.changelog_evaluations
 to kiket_ledger;
 grant update on kiket_analytics.ticker, kiket_analytics.changelog_turn to kiket_ledger;
 -- The changelogs of releases, where the platform has them: of tenants' rows the only ones that it reads.

@@ -4,10 +4,11 @@ from typing import Annotated
 
 import typer
 
+from kiket_worker.artifacts.store import store_of
 from kiket_worker.cli.output import JsonOption, print_json, print_table
 from kiket_worker.dbt.bundle import core_bundle
 from kiket_worker.dbt.connection import DbtConnection
-from kiket_worker.dbt.contents import contents_of
+from kiket_worker.doctor.definitions import examine_definitions
 from kiket_worker.doctor.finding import Finding, Severity
 from kiket_worker.doctor.installation import examine_installation
 from kiket_worker.doctor.organization import examine_organization
@@ -31,7 +32,8 @@ def doctor(
         found = list(examine_installation(settings, database, gates, address))
         if organization is not None and not _keeps_from_looking(found):
             one = organizations.find(database, organization)
-            contents = contents_of(core_bundle())
+            contents, lost = examine_definitions(database, store_of(settings), core_bundle(), one)
+            found += lost
             found += examine_organization(settings, database, one, gates, contents, address)
     if json:
         print_json([finding.document() for finding in found])

@@ -1,5 +1,7 @@
 """Waking a worker after a request: the commands that ask for runs publish what the ledger has taken."""
 
+from collections.abc import Sequence
+
 from kiket_worker.errors import QueueMismatch, RabbitmqUnreachable
 from kiket_worker.ledger import outbox
 from kiket_worker.ledger.database import Database
@@ -13,9 +15,16 @@ def wake(settings: Settings, database: Database, organization_id: int) -> None:
 
     Raises `RabbitmqUnreachable` and `QueueMismatch`; the run waits all the same.
     """
+    wake_all(settings, database, [organization_id])
+
+
+def wake_all(settings: Settings, database: Database, organization_ids: Sequence[int]) -> None:
+    """The same for several organisations."""
     try:
         broker = open_broker(settings)
-        outbox.publish_of(database, lambda run: publish_run(broker, run), organization_id)
+        for organization_id in organization_ids:
+            outbox.publish_of(database, lambda run: publish_run(broker, run), organization_id)
         broker.close()
     except (RabbitmqUnreachable, QueueMismatch) as fault:
-        raise type(fault)(f"{fault}; the run is in the ledger, and the ticker publishes it later") from fault
+        runs = "the run is" if len(organization_ids) == 1 else "the runs are"
+        raise type(fault)(f"{fault}; {runs} in the ledger, and the ticker publishes what waits later") from fault

@@ -48,6 +48,11 @@ class Bundle:
         return digest.hexdigest()
 
     @cached_property
+    def has_seeds(self) -> bool:
+        """Whether it has tables of its own as files, which `dbt run` does not load."""
+        return any(name.parts[0] == "seeds" and name.suffix == ".csv" for name, _ in self._files())
+
+    @cached_property
     def words(self) -> frozenset[str]:
         """Every word of its files, in lower case: what a name of the project's can be made of."""
         return words_of(*(path.read_text(encoding="utf-8", errors="replace") for _, path in self._files()))

@@ -1,5 +1,6 @@
 """What a bundle's files say that it has, read without dbt: the names of its models and of the tables that they read."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,14 +9,20 @@ import yaml
 
 from kiket_worker.dbt.bundle import Bundle
 
+_EPHEMERAL = re.compile(rb"""materialized\s*=\s*["']ephemeral["']""")
+
 
 @dataclass(frozen=True)
 class Contents:
-    """Models by their names, and of each source table whether it is read from the organisation's own schema."""
+    """Models by their names, and of each source table whether it is read from the organisation's own schema.
+
+    Those that are `ephemeral` by their own text are parts of others, and no relations.
+    """
 
     models: frozenset[str]
     shared_models: frozenset[str]
     raw_tables: tuple[str, ...]
+    ephemeral: frozenset[str] = frozenset()
 
 
 def contents_of(bundle: Bundle) -> Contents:
@@ -32,7 +39,8 @@ def contents_of(bundle: Bundle) -> Contents:
         for table in source.get("tables") or ()
         if isinstance(table, dict) and table.get("name")
     }
-    return Contents(frozenset(models.keys() - shared), frozenset(shared), tuple(sorted(tables)))
+    ephemeral = {name for name, path in models.items() if _EPHEMERAL.search(path.read_bytes())}
+    return Contents(frozenset(models.keys() - shared), frozenset(shared), tuple(sorted(tables)), frozenset(ephemeral))
 
 
 def _sources(path: Path) -> list[dict[str, Any]]:

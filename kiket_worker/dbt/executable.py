@@ -20,7 +20,7 @@ from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.docs import take_apart
 from kiket_worker.dbt.engine import Cancellation, Listener, Options, Outcome, SharedModels, Tenant
 from kiket_worker.dbt.guard import CANNOT_EXECUTE
-from kiket_worker.dbt.invocation import arguments, environment
+from kiket_worker.dbt.invocation import arguments, command_of, environment
 from kiket_worker.dbt.log import LOG_NAME, DbtLog
 from kiket_worker.dbt.redaction import Names, redact_results, words_of
 from kiket_worker.dbt.results import (
@@ -75,7 +75,7 @@ class ExecutableEngine:
         command: str = "run",
         has_telemetry: bool = False,
     ) -> None:
-        """`command` is dbt's: `run` builds models, `build` also seeds, snapshots and tests.
+        """`command` is dbt's: `run` builds models, and seeds where there are any; `build` also snapshots and tests.
 
         With `has_telemetry`, the executable writes records of OpenTelemetry by itself, as Fusion does.
         """
@@ -107,7 +107,7 @@ class ExecutableEngine:
             try:
                 command = [
                     self._find_executable(),
-                    self._command,
+                    *command_of(self._command, bundle),
                     *arguments(bundle, tenant, workdir=options.workdir, target=target),
                     *(["--full-refresh"] if options.full_refresh else []),
                     *(own_telemetry.option() if self._has_telemetry else []),

@@ -21,6 +21,13 @@ _CONSTANT = {
 }
 
 
+def command_of(command: str, bundle: Bundle) -> list[str]:
+    """dbt's command for a bundle: `run` loads no seeds, so where there are any it is as much of `build` as that."""
+    if command == "run" and bundle.has_seeds:
+        return ["build", "--resource-type", "model", "--resource-type", "seed"]
+    return [command]
+
+
 def arguments(bundle: Bundle, tenant: Tenant | SharedModels, *, workdir: Path, target: Path) -> list[str]:
     """What follows dbt's command, but for what is to be built."""
     return [

@@ -1,4 +1,4 @@
-"""The folder of an attempt. It goes with the attempt, or, when its worker is killed, before the next one's is made."""
+"""A folder for an attempt, or for a bundle. It goes with it, or, when its worker is killed, before the next is made."""
 
 import fcntl
 import os
@@ -12,14 +12,16 @@ _PREFIX = "kiket-run-"
 
 
 @contextmanager
-def workdir() -> Iterator[Path]:
+def workdir(prefix: str = _PREFIX) -> Iterator[Path]:
     """A folder of one's own until the block ends. Folders that killed workers have left on this machine are removed.
+
+    They are known by the prefix of their names.
 
     Whose worker lives is told by a lock, which the kernel gives back however its holder ends. A pid would not tell: in
     containers, the next worker often has the same.
     """
-    _sweep(Path(tempfile.gettempdir()))
-    folder, lock = _locked_folder()
+    _sweep(Path(tempfile.gettempdir()), prefix)
+    folder, lock = _locked_folder(prefix)
     try:
         yield folder
     finally:
@@ -27,9 +29,9 @@ def workdir() -> Iterator[Path]:
         os.close(lock)
 
 
-def _locked_folder() -> tuple[Path, int]:
+def _locked_folder(prefix: str) -> tuple[Path, int]:
     while True:
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX))
+        folder = Path(tempfile.mkdtemp(prefix=prefix))
         # Between these two lines another worker may take the folder for one that was left, and remove it.
         with suppress(FileNotFoundError):
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
@@ -39,8 +41,8 @@ def _locked_folder() -> tuple[Path, int]:
             os.close(lock)
 
 
-def _sweep(parent: Path) -> None:
-    for folder in parent.glob(f"{_PREFIX}*"):
+def _sweep(parent: Path, prefix: str) -> None:
+    for folder in parent.glob(f"{prefix}*"):
         # Gone already, another user's, or in use.
         with suppress(OSError):
             lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)

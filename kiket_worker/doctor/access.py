@@ -64,7 +64,7 @@ def examine_relations(
     owners = {row["relname"]: row["owner"] for row in rows}
     if not was_refreshed and not owners:
         return
-    if absent := sorted(contents.models - owners.keys()):
+    if absent := sorted(contents.models - contents.ephemeral - owners.keys()):
         yield warning(
             "model_not_built",
             f"these models of {slug} have no relation in {schema}: {', '.join(absent)}",

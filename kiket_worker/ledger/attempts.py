@@ -4,8 +4,8 @@ Every write names the epoch under which the claim was made. When another attempt
 higher, the write changes nothing, and `LeaseLost` is raised (fencing).
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 
 import psycopg
@@ -66,11 +66,26 @@ def record_model(database: Database, claim: Claim, model: RunModel) -> None:
 
 
 @dataclass(frozen=True)
-class BuildSettings:
-    """How an organisation is built: the engine that it has of its own, if any, and whether its docs are wanted."""
+class Built:
+    """What dbt has built in a schema: as what each relation was made, by its name.
 
-    engine: str | None = None
-    docs: bool = False
+    `bundle_digest` is of the bundle that has these and no others; None where some may be left of another.
+    """
+
+    bundle_digest: str | None = None
+    relations: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BuildSettings:
+    """How an organisation is built: the engine that it has of its own, if any, and whether its docs are wanted.
+
+    `built` is what there is of earlier builds.
+    """
+
+    engine: str | None
+    docs: bool
+    built: Built
 
 
 def begin_models(database: Database, claim: Claim) -> BuildSettings:
@@ -79,10 +94,35 @@ def begin_models(database: Database, claim: Claim) -> BuildSettings:
         _fenced(connection, claim, statement("hold_run"))
         connection.execute("delete from kiket_analytics.run_models where run_id = %s", [claim.run.run_id])
         row = connection.execute(
-            "select engine, docs from kiket_analytics.analytics_settings where organization_id = %s",
-            [claim.run.organization_id],
+            statement("settings_of_build"),
+            {"organization_id": claim.run.organization_id, "schema_name": claim.schema_name},
         ).fetchone()
-        return BuildSettings(**row) if row else BuildSettings()
+        assert row is not None
+        return BuildSettings(row["engine"], row["docs"], Built(row["bundle_digest"], row["relations"] or {}))
+
+
+def check_held(database: Database, claim: Claim) -> None:
+    """Raise `LeaseLost` where the run is not the claim's any more."""
+    with database.transaction() as connection:
+        _fenced(connection, claim, statement("hold_run"))
+
+
+def record_built(database: Database, claim: Claim, built: Built) -> None:
+    """Write down what dbt has built in the schema. Raises `LeaseLost`."""
+    with database.transaction() as connection:
+        _fenced(connection, claim, statement("hold_run"))
+        _record_built(connection, claim, built)
+
+
+def _record_built(connection: Connection, claim: Claim, built: Built) -> None:
+    connection.execute(
+        statement("record_built"),
+        {
+            "schema_name": claim.schema_name,
+            "bundle_digest": built.bundle_digest,
+            "relations": Jsonb(dict(built.relations)),
+        },
+    )
 
 
 def mark_built(database: Database, claim: Claim) -> Run:
@@ -97,13 +137,16 @@ def mark_archived(database: Database, claim: Claim, *, location: str, index_sha2
         return _fenced(connection, claim, statement("mark_archived"), location=location, index_sha256=index_sha256)
 
 
-def succeed(database: Database, claim: Claim) -> tuple[Run, int]:
+def succeed(database: Database, claim: Claim, built: Built | None = None) -> tuple[Run, int]:
     """archived → succeeded, with its usage events, `last_run_at` and the lease's end in one transaction.
 
-    Gives the run and the number of usage events. Raises `LeaseLost`.
+    With `built`, that is what there is in the schema from now on. Gives the run and the number of usage events. Raises
+    `LeaseLost`.
     """
     with database.transaction() as connection:
         run = _fenced(connection, claim, statement("mark_succeeded"))
+        if built is not None:
+            _record_built(connection, claim, built)
         usage = connection.execute(statement("record_usage"), {"run_id": run.run_id}).fetchone()
         assert usage is not None
         _end(connection, claim, Outcome.SUCCEEDED)

@@ -3,8 +3,8 @@
 What is written under a claim is in `attempts.py`.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from uuid import UUID
 
 from kiket_worker.errors import (
@@ -21,12 +21,17 @@ from kiket_worker.ledger.runs import Run, RunId, Status, lock
 
 @dataclass(frozen=True)
 class Claim:
-    """The right to execute a run: its row, its schema, and the epoch that every write has to name."""
+    """The right to execute a run: its row, its schema, and the epoch that every write has to name.
+
+    `overlays` are the digests, by name, of the definitions that it builds, which are those of this version.
+    """
 
     run: Run
     schema_name: str
     epoch: int
     sessions_ended: int | None = None  # None where no earlier attempt had to be taken over.
+    definitions_version: int | None = None  # None where nothing was ever published.
+    overlays: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,7 +100,14 @@ def claim(
         ).fetchone()
         assert begun is not None
         connection.execute(statement("open_attempt"), {"run_id": run.run_id})
-        return Claim(Run.from_row(begun), schema, row["epoch"], sessions_ended)
+        return Claim(
+            Run.from_row(begun),
+            schema,
+            row["epoch"],
+            sessions_ended,
+            begun["definitions_version"],
+            begun["overlays"] or {},
+        )
 
 
 def _check_organization(connection: Connection, run: Run) -> None:

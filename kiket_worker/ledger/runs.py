@@ -127,6 +127,12 @@ def request(database: Database, wanted: Request) -> Accepted:
         return _request_once(database, wanted)
 
 
+def request_with(connection: Connection, wanted: Request) -> Accepted:
+    """The same in the caller's transaction, without an idempotency key: it is committed with what it is for."""
+    _check(wanted)
+    return _request_run(connection, wanted)
+
+
 def _check(wanted: Request) -> None:
     if wanted.idempotency_key and len(wanted.idempotency_key) > KEY_LIMIT:
         raise UsageError(
@@ -144,12 +150,17 @@ def _request_once(database: Database, wanted: Request) -> Accepted:
         repeated = connection.execute(statement("find_request"), key).fetchone()
         if repeated:
             return Accepted(repeated["run_id"], is_new=False)
-        parameters = asdict(wanted) | {"selection": list(wanted.selection) if wanted.selection else None}
-        row = connection.execute(statement("request_run"), parameters).fetchone()
-        assert row is not None  # The statement inserts or updates, and gives the row in both cases.
+        accepted = _request_run(connection, wanted)
         if wanted.idempotency_key:
-            connection.execute(statement("record_request"), key | {"run_id": row["run_id"]})
-        return Accepted(row["run_id"], is_new=row["is_new"])
+            connection.execute(statement("record_request"), key | {"run_id": accepted.run_id})
+        return accepted
+
+
+def _request_run(connection: Connection, wanted: Request) -> Accepted:
+    parameters = asdict(wanted) | {"selection": list(wanted.selection) if wanted.selection else None}
+    row = connection.execute(statement("request_run"), parameters).fetchone()
+    assert row is not None  # The statement inserts or updates, and gives the row in both cases.
+    return Accepted(row["run_id"], is_new=row["is_new"])
 
 
 def get(database: Database, run_id: UUID) -> Run:

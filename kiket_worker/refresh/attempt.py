@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kiket_worker.artifacts.archive import ArchivedSet
+from kiket_worker.dbt.bundle import Bundle
 from kiket_worker.dbt.engine import Cancellation, Outcome
 from kiket_worker.events import Event
 from kiket_worker.ledger.claims import Claim
 from kiket_worker.refresh.services import Services
 
 if TYPE_CHECKING:
+    from kiket_worker.refresh.dropped import Inventory
     from kiket_worker.telemetry.recording import Recording
 
 
@@ -26,7 +28,9 @@ class Attempt:
     workdir: Path
     cancellation: Cancellation
     recording: "Recording"
+    bundle: Bundle | None = None
     outcome: Outcome | None = None
+    inventory: "Inventory | None" = None
     archived: ArchivedSet | None = None
     _began: float = field(default_factory=time.monotonic)
     _step_began: float = field(default_factory=time.monotonic)

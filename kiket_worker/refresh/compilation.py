@@ -22,7 +22,7 @@ from kiket_worker.dbt.child import run_child
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Cancellation, Options, Tenant
 from kiket_worker.dbt.executable import time_limit
-from kiket_worker.dbt.invocation import arguments, environment
+from kiket_worker.dbt.invocation import arguments, command_of, environment
 from kiket_worker.dbt.replay import compiled as compiled_bundles
 from kiket_worker.dbt.replay.compiled import Compiled, engine_digest
 from kiket_worker.dbt.replay.probe import PREFIX, Probe, pair, values_of
@@ -214,7 +214,7 @@ class CompiledBundles:
             "engine": engine_digest(),
             "versions": versions(),
             "server": self._server_version(),
-            "command": [self._command, *options.exclusion],
+            "command": [*command_of(self._command, bundle), *options.exclusion],
             "variables": {
                 name: value for name, value in tenant.variables.items() if not name.startswith("organization")
             },
@@ -351,7 +351,7 @@ class CompiledBundles:
             "clock_shift_seconds": clock_shift_seconds,
             "target_path": str(target),
             "arguments": [
-                self._command,
+                *command_of(self._command, bundle),
                 *arguments(bundle, tenant, workdir=folder, target=target),
                 *(f"--exclude={item}" for item in options.exclusion),
             ],

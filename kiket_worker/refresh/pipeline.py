@@ -87,7 +87,8 @@ def _refresh(run_id: UUID, services: Services, cancellation: Cancellation) -> St
             organization=claimed.run.organization_slug,
             run_id=run_id,
             attempt=claimed.run.attempt,
-            bundle_digest=services.bundle.digest,
+            # One that has to be fetched is known later, and what keeps it from that ends the run in order.
+            bundle_digest=None if claimed.overlays else services.bundle.digest,
             traceparent=claimed.run.traceparent,
             began=began,
         ) as recording,

@@ -19,6 +19,7 @@ from kiket_worker.dbt.replay.engine import ReplayEngine
 from kiket_worker.errors import InvalidSetting
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.outbox import Waiting
+from kiket_worker.refresh.bundles import PublishedBundles
 from kiket_worker.refresh.compilation import CompiledBundles
 from kiket_worker.refresh.retries import RetryPolicy
 from kiket_worker.refresh.turns import Turns
@@ -34,10 +35,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Services:
-    """The parts that the pipeline is made of. `worker` names this process in the ledger and in the log."""
+    """The parts that the pipeline is made of. `worker` names this process in the ledger and in the log.
+
+    `bundle` is the project of organisations that have published nothing; `bundles` has those of the others.
+    """
 
     database: Database
     bundle: Bundle
+    bundles: PublishedBundles
     engine: Engine
     store: Store
     publish: Callable[[Waiting], None]
@@ -94,9 +99,11 @@ def open_services(settings: Settings, database: Database, publish: Callable[[Wai
         random=random.random,
     )
     engines: dict[str, Engine] = {EngineName.REPLAY: replay, EngineName.EXECUTABLE: executable}
+    core = core_bundle()
     return Services(
         database=database,
-        bundle=core_bundle(),
+        bundle=core,
+        bundles=PublishedBundles(core, store),
         engine=engines[settings.engine],
         engines=engines,
         store=store,

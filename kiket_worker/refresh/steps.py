@@ -16,6 +16,7 @@ from kiket_worker.errors import KiketError, LeaseLost
 from kiket_worker.ledger import attempts
 from kiket_worker.ledger.runs import RunModel, Status, lock
 from kiket_worker.refresh.attempt import Attempt
+from kiket_worker.refresh.dropped import drop_left, remember_built
 from kiket_worker.refresh.limits import WHILE_BUILDING, check_quota, kept_within
 from kiket_worker.refresh.shared import ensure_shared_models
 from kiket_worker.tenants.provisioning import Candidate
@@ -30,6 +31,8 @@ def build(attempt: Attempt) -> Status:
     services, claim = attempt.services, attempt.claim
     settings = attempts.begin_models(services.database, claim)
     engine = services.engine_of(settings.engine)
+    bundle = attempt.bundle = services.bundles.of(claim.overlays)
+    attempt.recording.of_bundle(bundle.digest)
     ensure_shared_models(attempt)
     tenant = log_in(attempt)
     options = Options(
@@ -45,7 +48,7 @@ def build(attempt: Attempt) -> Status:
     listener = Listener(lambda model: _record_model(attempt, model), attempt.recording.dbt_event)
     try:
         with kept_within(attempt):
-            attempt.outcome = engine.run(services.bundle, tenant, options, listener, attempt.cancellation)
+            attempt.outcome = engine.run(bundle, tenant, options, listener, attempt.cancellation)
     finally:
         if tenant.session is not None:
             tenant.session.close()
@@ -57,6 +60,7 @@ def build(attempt: Attempt) -> Status:
     attempts.record_models(services.database, claim, [_as_row(model) for model in attempt.outcome.models])
     for model in attempt.outcome.models:
         _log_model(attempt, model)
+    remember_built(attempt, settings.built)
     if attempt.outcome.failure:
         raise attempt.outcome.failure
     check_quota(attempt)
@@ -66,6 +70,7 @@ def build(attempt: Attempt) -> Status:
         duration_seconds=attempt.elapsed_seconds(),
         step_seconds=attempt.step_seconds(),
         models=len(attempt.outcome.models),
+        definitions_version=claim.definitions_version,
     )
     return Status.BUILT
 
@@ -98,8 +103,11 @@ def archive_artifacts(attempt: Attempt) -> Status:
 
 
 def record_usage(attempt: Attempt) -> Status:
-    """archived → succeeded: usage events, `last_run_at`, the lease and the run's end in one transaction."""
-    _, usage_events = attempts.succeed(attempt.services.database, attempt.claim)
+    """archived → succeeded: usage events, `last_run_at`, the lease and the run's end in one transaction.
+
+    Before it, what models have left that the bundle has no more is removed.
+    """
+    _, usage_events = attempts.succeed(attempt.services.database, attempt.claim, drop_left(attempt))
     attempt.log(
         events.RUN_SUCCEEDED,
         duration_seconds=attempt.elapsed_seconds(),
@@ -123,7 +131,8 @@ def archive_outcome(attempt: Attempt, fault: KiketError | None = None) -> Archiv
             "run_id": str(run.run_id),
             "organization": run.organization_slug,
             "attempt": run.attempt,
-            "bundle_digest": services.bundle.digest,
+            "bundle_digest": attempt.bundle.digest if attempt.bundle else None,
+            "definitions_version": attempt.claim.definitions_version,
             "engine": outcome.engine,
             "versions": {"kiket-worker": __version__} | outcome.versions,
             "cut": {name: asdict(left_out) for name, left_out in cut.items()},

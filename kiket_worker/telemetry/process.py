@@ -101,13 +101,14 @@ class Telemetry:
         organization: str,
         run_id: UUID,
         attempt: int,
-        bundle_digest: str,
+        bundle_digest: str | None,
         traceparent: str | None,
         began: int,
     ) -> Iterator[Recording]:
         """Record an attempt until the block ends; its file lies in `folder`.
 
-        `traceparent` is the caller's, and `began` when the attempt did, in nanoseconds of Unix time.
+        `bundle_digest` is None where it is not known yet. `traceparent` is the caller's, and `began` when the attempt
+        did, in nanoseconds of Unix time.
         """
         about = About(organization, run_id, attempt, bundle_digest, traceparent)
         made = Recording(

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import UUID
@@ -62,22 +62,23 @@ class RunIds(RandomIdGenerator):
 
 @dataclass(frozen=True)
 class About:
-    """Which attempt it is. `traceparent` is its caller's, in the form of version 00."""
+    """Which attempt it is. `traceparent` is its caller's, in the form of version 00; the bundle may be known later."""
 
     organization: str
     run_id: UUID
     attempt: int
-    bundle_digest: str
+    bundle_digest: str | None
     traceparent: str | None = None
 
     @property
     def attributes(self) -> dict[str, Value]:
         """What every span and record of the attempt says."""
+        known = {"kiket.bundle_digest": self.bundle_digest} if self.bundle_digest else {}
         return {
             "kiket.organization": self.organization,
             "kiket.run_id": str(self.run_id),
             "kiket.attempt": self.attempt,
-            "kiket.bundle_digest": self.bundle_digest,
+            **known,
         }
 
 
@@ -123,6 +124,17 @@ class Recording:
         """The trace's id in hexadecimal, or None where tracing is off."""
         context = self._root.get_span_context()
         return f"{context.trace_id:032x}" if context.is_valid else None
+
+    def of_bundle(self, digest: str) -> None:
+        """Say from now on, and of the attempt as a whole, which bundle it builds, if that was not known at first."""
+        if self._about.bundle_digest == digest:
+            return
+        told = self._about = replace(self._about, bundle_digest=digest)
+        with self._lock:
+            self._attributes = told.attributes
+            self._resource = {**self._resource, **self._attributes}
+        for span in (self._root, self._current):
+            span.set_attribute("kiket.bundle_digest", digest)
 
     def past(self, name: str, began: int) -> None:
         """A span of what is over by now."""

@@ -52,6 +52,12 @@ class Isolation(Protocol):
         """As whom dbt connects for an organisation whose lease the caller holds; None: as the shared login."""
         ...
 
+    def session(
+        self, database: Database, candidate: Candidate, schema: str, epoch: int
+    ) -> AbstractContextManager[Connection]:
+        """A session as whom dbt connects for an organisation whose lease the caller holds, until the block ends."""
+        ...
+
     def log_in_shared(self, database: Database, schema: str, epoch: int) -> Login | None:
         """As whom dbt builds the shared schema, whose lease the caller holds; None: as the shared login."""
         ...
@@ -115,6 +121,12 @@ class RoleIsolation:
             checked.close()
             raise
         return CheckedLogin(login.role, login.password, checked)
+
+    @contextmanager
+    def session(self, database: Database, candidate: Candidate, schema: str, epoch: int) -> Iterator[Connection]:
+        """Of the organisation's own role. Raises as `log_in` does."""
+        with self.log_in(database, candidate, schema, epoch).session as connection:
+            yield connection
 
     def log_in_shared(self, database: Database, schema: str, epoch: int) -> Login:
         """The role of the shared schema. Raises `TenantLoginFailed` and `TenantNotIsolated`."""
@@ -204,6 +216,12 @@ class SharedRole:
 
     def log_in(self, database: Database, candidate: Candidate, schema: str, epoch: int) -> None:
         """The shared login; dbt creates the schema as it."""
+
+    def session(
+        self, database: Database, candidate: Candidate, schema: str, epoch: int
+    ) -> AbstractContextManager[Connection]:
+        """Of the shared login. Raises `TenantLoginFailed`."""
+        return session(self._address, self._login)
 
     def log_in_shared(self, database: Database, schema: str, epoch: int) -> None:
         """The shared login; dbt creates the schema as it."""

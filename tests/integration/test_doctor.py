@@ -8,10 +8,14 @@ from pathlib import Path
 import psycopg
 import pytest
 
+from kiket_worker.artifacts.directory import DirectoryStore
 from kiket_worker.dbt.bundle import Bundle, core_bundle
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.contents import Contents, contents_of
+from kiket_worker.dbt.overlay import Overlay
+from kiket_worker.definitions.publishing import Publisher
 from kiket_worker.dev import environment, postgres, sample
+from kiket_worker.doctor.definitions import examine_definitions
 from kiket_worker.doctor.finding import Finding
 from kiket_worker.doctor.installation import examine_installation
 from kiket_worker.doctor.organization import examine_organization
@@ -24,6 +28,7 @@ from kiket_worker.tenants.keys import TenantKeys
 from kiket_worker.tenants.provisioning import Candidate
 from tests.support.dbt_scripts import until
 from tests.support.installations import Installation
+from tests.support.publications import model, publication
 from tests.support.tenants import KEYS, SECRETS, settings_of
 
 
@@ -320,3 +325,28 @@ def test_the_contents_of_a_bundle_are_its_models_and_what_they_read(tmp_path: Pa
     odd = contents_of(Bundle(tmp_path))
     assert odd.models == {"a"}
     assert odd.raw_tables == ("physical", "u")
+
+
+def test_models_that_an_organisation_has_published_are_looked_for_too(patient: Patient, tmp_path: Path) -> None:
+    one = organizations.find(patient.installation.ledger, "acme")
+    store = DirectoryStore(tmp_path / "artifacts")
+    publisher = Publisher(patient.installation.ledger, store, core_bundle())
+    files = model("mine") | model("part", "{{ config(materialized='ephemeral') }} select 1 as n")
+    assert [done.has_failed for done in publisher.publish(publication(files), [one])] == [False]
+
+    contents, lost = examine_definitions(patient.installation.ledger, store, core_bundle(), one)
+    assert (contents.models - contents_of(core_bundle()).models, lost) == ({"mine", "part"}, [])
+    patient.provision()
+    made = f"create table analytics_org_acme.{next(iter(contents.shared_models))} (n integer)"
+    patient.installation.execute(made)
+    patient.contents = contents
+    absent = patient.examine_acme()["model_not_built"].message
+    assert "mine" in absent
+    assert "part" not in absent
+
+    digest = Overlay(files).digest
+    (tmp_path / f"artifacts/_definitions/{digest}/overlay.json.gz").unlink()
+    contents, (found,) = examine_definitions(patient.installation.ledger, store, core_bundle(), one)
+    assert contents == contents_of(core_bundle())
+    assert (found.kind, found.organization) == ("overlay_damaged", "acme")
+    assert digest in found.message

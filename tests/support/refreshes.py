@@ -24,6 +24,7 @@ from kiket_worker.ledger import organizations, runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.outbox import Waiting
 from kiket_worker.ledger.runs import Request, Run, RunId, Status
+from kiket_worker.refresh.bundles import PublishedBundles
 from kiket_worker.refresh.pipeline import refresh
 from kiket_worker.refresh.retries import RetryPolicy
 from kiket_worker.refresh.services import Services
@@ -113,9 +114,11 @@ class Refreshes:
         parts = conninfo_to_dict(self.url)
         connection = DbtConnection(str(parts["host"]), 5432, str(parts["dbname"]), str(parts["user"]), "hush-hush")
         executable = dbt_script(self.folder, script, libraries=libraries)
+        core = core_bundle()
         return Services(
             database=self.ledger,
-            bundle=core_bundle(),
+            bundle=core,
+            bundles=PublishedBundles(core, store or self.store),
             engine=ExecutableEngine(executable, connection, time_limit_seconds=time_limit_seconds),
             store=store or self.store,
             publish=self.published.append,

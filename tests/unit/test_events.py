@@ -26,6 +26,7 @@ FIELDS = {"organization", "run_id", "attempt", "worker", "model_id", "error_kind
     *("delay_seconds", "drift", "overrun", "quota_bytes", "role"),
     *("step_seconds", "signal", "records", "address"),
     *("releases", "bundle_digest", "replayable", "reasons", "answers"),
+    *("definitions_version", "relation"),
 }
 
 
@@ -46,7 +47,7 @@ def test_an_event_is_named_by_subject_and_what_happened(event: Event) -> None:
     assert re.fullmatch(r"[a-z]+(\.[a-z]+(_[a-z]+)*)+", event.name)
     assert event.name.replace(".", "_").upper() in CONSTANTS
     # Past tense: a regular verb, or one of those that are not.
-    assert re.search(r"(ed|lost|built|taken_over|begun|run|handed_back)$", event.name)
+    assert re.search(r"(ed|lost|built|taken_over|begun|run|handed_back|rolled_back)$", event.name)
 
 
 @pytest.mark.parametrize("event", CONSTANTS.values(), ids=CONSTANTS)

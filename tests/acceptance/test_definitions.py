@@ -1,0 +1,121 @@
+"""`definitions` as analysts and template authors run it."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.dbt_scripts import until
+
+HEX = re.compile(r"[0-9a-f]{64}")
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A definition repository with one model."""
+    folder = tmp_path / "repository"
+    (folder / "analytics/dbt/models").mkdir(parents=True)
+    write(folder, "select 1 as n")
+    return folder
+
+
+def write(repository: Path, text: str | None) -> None:
+    path = repository / "analytics/dbt/models/mine.sql"
+    if text is None:
+        path.unlink()
+    else:
+        path.write_text(text)
+
+
+def test_a_repository_is_published_listed_and_gone_back_from(installation: Any, repository: Path) -> None:
+    publish = ("definitions", "publish", repository, "--organization", "acme")
+    dry = installation.run(*publish, "--dry-run")
+    assert (dry.code, dry.out) == (0, "acme valid, and not published\n")
+    assert installation.run("definitions", "list", "acme", "--json").document == []
+
+    first = installation.run(*publish, "--author", "ada", "--commit", "3f2c1e9", "--json")
+    assert first.code == 0
+    (done,) = first.document
+    assert (done["organization"], done["outcome"], done["version"]) == ("acme", "published", 1)
+    assert HEX.fullmatch(done["bundle_digest"])
+    run = installation.run("runs", "show", done["run_id"], "--json").document
+    assert (run["organization"], run["status"]) == ("acme", "queued")
+    again = installation.run(*publish)
+    assert (again.code, again.out) == (0, "acme unchanged: that is what it has\n")
+
+    write(repository, "select 2 as n")
+    second = installation.run(*publish)
+    assert second.out.startswith("acme published as version 2; run ")
+    back = installation.run("definitions", "rollback", "acme", 1)
+    assert back.out.startswith("acme rolled back, as version 3; run ")
+
+    newest, _, oldest = installation.run("definitions", "list", "acme", "--json").document
+    assert (newest["version"], newest["current"], newest["rolled_back_to"]) == (3, True, 1)
+    assert newest["overlays"] == oldest["overlays"]
+    assert list(oldest["overlays"]) == ["main"]
+    assert (oldest["name"], oldest["author"], oldest["commit"]) == ("main", "ada", "3f2c1e9")
+    assert (oldest["current"], oldest["bundle_digest"]) == (False, done["bundle_digest"])
+    table = installation.run("definitions", "list", "acme").out
+    assert ["3 (current)" in line for line in table.splitlines()] == [False, True, False, False]
+    assert "back to 1" in table
+
+    write(repository, None)
+    assert installation.run(*publish).out.startswith("acme published as version 4")
+    assert installation.run("definitions", "list", "acme", "--json").document[0]["overlays"] == {}
+
+
+def test_a_template_goes_to_everybody_and_one_failure_is_told(
+    installation: Any, repository: Path, sample_database: Any
+) -> None:
+    sample_database.execute("update public.organizations set slug = 'No Slug' where slug = 'blue-harbor'")
+    opted_in = [one["slug"] for one in installation.run("settings", "list", "--json").document if one["enabled"]]
+    done = installation.run("definitions", "publish", repository, "--all", "--name", "template")
+    assert done.code == 1
+    told = done.out.splitlines() + done.err.splitlines()
+    assert len(told) == len(opted_in)
+    assert {line.split()[0] for line in told} == {f"{at + 1}/{len(opted_in)}" for at in range(len(opted_in))}
+    (failed,) = done.err.splitlines()
+    assert "No Slug failed: slug 'No Slug' cannot be a schema name" in failed
+    assert sum("published as version 1" in line for line in done.out.splitlines()) == len(opted_in) - 1
+    document = installation.run("definitions", "publish", repository, "--all", "--name", "template", "--json").document
+    assert {one["outcome"] for one in document if one["organization"] != "No Slug"} == {"unchanged"}
+    assert {one["error_kind"] for one in document} == {None, "organization_slug_invalid"}
+
+
+def test_what_cannot_be_is_refused_in_a_line(installation: Any, repository: Path) -> None:
+    publish = ("definitions", "publish", repository)
+    installation.run(*publish).refused(2, "--organization", "--all")
+    installation.run(*publish, "--organization", "acme", "--all").refused(2, "--organization", "--all")
+    installation.run(*publish, "--organization", "nobody").refused(2, "nobody")
+    installation.run(*publish, "--organization", "acme", "--name", "Not A Name").refused(2, "Not A Name")
+    installation.run("definitions", "publish", "nowhere", "--organization", "acme").refused(2, "nowhere")
+    installation.run("definitions", "rollback", "acme", 4).refused(2, "version 4")
+    installation.run("definitions", "list", "nobody").refused(2, "nobody")
+
+
+def test_without_the_store_nothing_is_published_and_the_code_says_so(installation: Any, repository: Path) -> None:
+    away = {
+        "ARTIFACTS_URL": "s3://bucket",
+        "AWS_ENDPOINT_URL_S3": "http://127.0.0.1:9",
+        "AWS_ACCESS_KEY_ID": "a",
+        "AWS_SECRET_ACCESS_KEY": "b",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }
+    done = installation.run("definitions", "publish", repository, "--organization", "acme", **away)
+    done.refused(3, "acme failed")
+    assert installation.run("definitions", "list", "acme", "--json").document == []
+
+
+def test_workers_are_woken(cluster: Any, repository: Path) -> None:
+    cluster.start("worker")
+    done = cluster.run("definitions", "publish", repository, "--organization", "acme", "--json")
+    assert done.code == 0, done.err
+    run_id = done.document[0]["run_id"]
+    until(
+        lambda: cluster.run("runs", "show", run_id, "--json").document["status"] == "succeeded",
+        "the refresh, without a ticker",
+        seconds=60,
+    )
+    built = [event for event in cluster.log("worker") if event["event"] == "run.built"]
+    assert [event["definitions_version"] for event in built] == [1]
