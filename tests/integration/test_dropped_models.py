@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from kiket_worker.dbt.engine import Cancellation
-from kiket_worker.errors import LeaseLost
+from kiket_worker.errors import LeaseLost, PostgresUnreachable
 from kiket_worker.ledger.runs import Status
 from kiket_worker.refresh import dropped
 from kiket_worker.refresh.pipeline import refresh
@@ -204,6 +204,26 @@ def test_without_the_organisations_session_the_run_succeeds_and_the_rest_waits(
     assert acme.told("retained") == ["a"]
     assert acme.refresh() is Status.SUCCEEDED
     assert acme.relations == {"kept"}
+
+
+def test_after_a_crash_behind_the_archive_the_next_run_drops(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:
+    acme.built("a", "kept")
+    acme.publish("kept", "new")
+
+    def away(*_: object) -> None:
+        raise PostgresUnreachable("it restarts")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(dropped, "_drop", away)
+        run_id = acme.refreshes.request()
+        assert refresh(run_id, acme.services, Cancellation()) is Status.ARCHIVED
+    acme.refreshes.execute("update kiket_analytics.runs set not_before = null where finished_at is null")
+    # Only its usage is left to record: what it has built is not known to this attempt any more.
+    assert refresh(run_id, acme.services, Cancellation()) is Status.SUCCEEDED
+    assert acme.recorded == (False, {"a", "kept", "new"})
+    assert acme.refresh() is Status.SUCCEEDED
+    assert acme.relations == {"kept", "new"}
+    assert acme.recorded == (True, {"kept", "new"})
 
 
 def test_who_has_lost_the_lease_drops_nothing(acme: Tenant, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -24,6 +24,7 @@ from kiket_worker.settings import Settings
 from kiket_worker.telemetry.process import Telemetry
 from tests.support.collector import Collector, attributes, collector
 from tests.support.dbt_scripts import until
+from tests.support.publications import model, publication, publish
 from tests.support.refreshes import Refreshes
 
 GOOD = "build('a', 'b')"
@@ -159,6 +160,26 @@ def test_a_collector_gets_the_same_records_and_a_span_for_each_step_and_model(
     assert by_name["LogModelResult"].span_id in {spans["model a"].span_id, spans["model b"].span_id}
     assert all(headers["a"] == "b" for headers in receiving.headers)
     assert attributes(receiving.logs[0].resource_logs[0].resource.attributes)["service.name"] == "mine"
+
+
+def test_a_bundle_that_has_to_be_fetched_is_named_as_soon_as_it_is_there(
+    refreshes: Refreshes, exporting: Callable[..., Services]
+) -> None:
+    (done,) = publish(refreshes, publication(model("mine")))
+    assert done.run_id is not None
+    with collector() as receiving:
+        services = exporting(GOOD, receiving)
+        assert refresh(done.run_id, services, Cancellation()) is Status.SUCCEEDED
+        services.telemetry.close()
+    named = {span.name: attributes(span.attributes).get("kiket.bundle_digest") for span in receiving.spans}
+    assert named.pop("claim") is None
+    assert named.keys() >= {"refresh", "build", "archive", "record"}
+    assert set(named.values()) == {done.bundle_digest}
+    of_records = {
+        record.event_name: attributes(record.attributes).get("kiket.bundle_digest") for record in receiving.records
+    }
+    assert of_records.pop("run.claimed") is None
+    assert set(of_records.values()) == {done.bundle_digest}
 
 
 def test_the_callers_trace_is_continued(refreshes: Refreshes, exporting: Callable[..., Services]) -> None:
