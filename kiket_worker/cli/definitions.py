@@ -13,6 +13,7 @@ from kiket_worker.dbt.bundle import core_bundle
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.overlay import DEFAULT_NAME, is_name
 from kiket_worker.definitions.publishing import Publication, Published, Publisher, Result
+from kiket_worker.definitions.reading import check_folder
 from kiket_worker.definitions.report import as_document, as_lines, as_sarif
 from kiket_worker.definitions.trial.trial import Trials
 from kiket_worker.definitions.validation import validate
@@ -89,6 +90,7 @@ def publish(
     if bool(organization) is everyone:
         raise UsageError("give either organisations, by --organization SLUG, or --all")
     _check_name(name)
+    check_folder(path)
     settings = load_settings()
     with _database(settings) as database:
         trials = _trials(settings, database)

@@ -56,8 +56,7 @@ class _Refused(Exception):
 
 def read_repository(root: Path) -> Repository:
     """Read what counts of a repository. Raises `UsageError` where there is no such folder."""
-    if not root.is_dir():
-        raise UsageError(f"{root} is no folder: give the path of a checked-out definition repository")
+    check_folder(root)
     repository = Repository()
     try:
         for path, entry in _entries(root, repository):
@@ -70,6 +69,12 @@ def read_repository(root: Path) -> Repository:
         raise UsageError(f"{root} cannot be read: {fault.strerror}") from fault
     _find_case_clashes(repository)
     return repository
+
+
+def check_folder(root: Path) -> None:
+    """Raise `UsageError` where a path is no folder."""
+    if not root.is_dir():
+        raise UsageError(f"{root} is no folder: give the path of a checked-out definition repository")
 
 
 def _entries(root: Path, repository: Repository) -> Iterator[tuple[str, os.DirEntry[str]]]:

@@ -1,12 +1,21 @@
 """`definitions` as analysts and template authors run it."""
 
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
+import psycopg
 import pytest
 
+from kiket_worker.definitions.dashboards.dashboard_file import read_dashboard
+from kiket_worker.definitions.dashboards.preparing import relations_of
+from kiket_worker.definitions.dashboards.query import build
+from kiket_worker.definitions.dashboards.reading import Reading
+from kiket_worker.definitions.yaml_document import read_yaml
 from tests.support.dbt_scripts import until
+from tests.support.definitions import EXAMPLES
+from tests.support.tenants import KEYS
 
 HEX = re.compile(r"[0-9a-f]{64}")
 
@@ -65,6 +74,82 @@ def test_a_repository_is_published_listed_and_gone_back_from(installation: Any, 
     assert installation.run("definitions", "list", "acme", "--json").document[0]["overlays"] == {}
 
 
+def test_the_whole_way_from_a_repository_to_a_dashboard_and_back(
+    installation: Any, sample_database: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "valid"
+    shutil.copytree(EXAMPLES / "valid", folder)
+    publish = ("definitions", "publish", folder, "--organization", "acme", "--json")
+    (done,) = installation.run(*publish).document
+    assert done["outcome"] == "published", done
+
+    refreshed = installation.run("refresh", "acme", "--wait", "--json")
+    assert refreshed.code == 0, refreshed.err
+    assert refreshed.document["run_id"] == done["run_id"]
+    built = {model["model_id"].rpartition(".")[2] for model in refreshed.document["models"]}
+    assert {"team_weeks", "team_grades", "crm_projects"} <= built
+
+    answered = dashboard_rows(sample_database)
+    expected = sample_database.rows(
+        "select date_trunc('week', completed_at at time zone 'utc')::date as week_begins_on,"
+        " count(*) as issues_completed"
+        " from public.issues where organization_id = 1 and status = 'done' and issue_type <> 'epic'"
+        " and completed_at is not null and project_id = (select min(id) from public.projects where organization_id = 1)"
+        " group by 1 order by 1 desc limit 20"
+    )
+    assert [dict(row) for row in answered] == [dict(row) for row in expected]
+
+    model = folder / "analytics/dbt/models/team_weeks.sql"
+    model.write_text(model.read_text().replace("issues_completed)", "issues_finished)"))
+    (refused,) = installation.run(*publish).document
+    assert (refused["outcome"], refused["version"]) == ("refused", 1)
+    told = {(problem["file"], problem["rule"]) for problem in refused["problems"]}
+    assert told == {("analytics/dbt/models/team_weeks.sql", "database")}
+    # What is live is not touched.
+    assert dashboard_rows(sample_database) == answered
+
+    shutil.rmtree(folder / ".kiket")
+    model.write_text("select project_id from {{ ref('fct_throughput') }}")
+    (folder / "analytics/dbt/models/team_weeks.yml").unlink()
+    (folder / "analytics/dbt/tests/no_negative_weeks.sql").unlink()
+    (folder / "analytics/dbt/exposures/boards.yml").unlink()
+    second = installation.run(*publish).document
+    assert [one["outcome"] for one in second] == ["published"], second
+    assert installation.run("definitions", "rollback", "acme", 1).code == 0
+    again = installation.run("refresh", "acme", "--wait", "--json")
+    assert again.code == 0, again.err
+    assert dashboard_rows(sample_database) == answered
+
+
+def dashboard_rows(database: Any) -> list[Any]:
+    """What the widget `of_project` shows of the first project, read as the console would: as the read-only twin."""
+    path = ".kiket/analytics/dashboards/team.yaml"
+    document = read_yaml((EXAMPLES / "valid" / path).read_text())
+    dashboard = read_dashboard(Reading(path), document)
+    assert dashboard is not None
+    (config,) = (widget.source.config for widget in dashboard.widgets if widget.id == "of_project")
+    (project,) = database.rows("select min(id) as id from public.projects where organization_id = 1")
+    reader = "analytics_ro_acme"
+    with psycopg.connect(database.url, user=reader, password=KEYS.password(reader, KEYS.current)) as session:
+        columns = relations_of(session, "analytics_org_acme")["team_weeks"]
+        return build(config, "analytics_org_acme", columns, {"project": project["id"]}).rows(session)
+
+
+def test_a_repository_is_told_what_is_wrong_with_it(installation: Any, repository: Path) -> None:
+    write(repository, "select\n    project_id,\n    issue_completed\nfrom {{ ref('fct_throughput') }}")
+    told = installation.run("definitions", "validate", repository)
+    assert told.code == 1
+    assert told.out.startswith('analytics/dbt/models/mine.sql:3: error: column "issue_completed" does not exist')
+    assert "     3 |     issue_completed\n" in told.out
+    assert "docs/definition-rules.md#database" in told.out
+
+    sarif = installation.run("definitions", "validate", repository, "--format", "sarif")
+    assert (sarif.code, sarif.document["version"]) == (1, "2.1.0")
+
+    installation.run("definitions", "validate", "nowhere").refused(2, "nowhere is no folder")
+    installation.run("definitions", "validate", repository, DATABASE_URL="postgresql://127.0.0.1:9/x").refused(3)
+
+
 def test_a_template_goes_to_everybody_and_one_failure_is_told(
     installation: Any, repository: Path, sample_database: Any
 ) -> None:
@@ -89,7 +174,7 @@ def test_what_cannot_be_is_refused_in_a_line(installation: Any, repository: Path
     installation.run(*publish, "--organization", "acme", "--all").refused(2, "--organization", "--all")
     installation.run(*publish, "--organization", "nobody").refused(2, "nobody")
     installation.run(*publish, "--organization", "acme", "--name", "Not A Name").refused(2, "Not A Name")
-    installation.run("definitions", "publish", "nowhere", "--organization", "acme").refused(2, "nowhere")
+    installation.run("definitions", "publish", "nowhere", "--organization", "acme").refused(2, "nowhere is no folder")
     installation.run("definitions", "rollback", "acme", 4).refused(2, "version 4")
     installation.run("definitions", "list", "nobody").refused(2, "nobody")
 

@@ -1,6 +1,5 @@
 """The policy on SQL: a model is one SELECT that computes. Judged on the tree of what dbt has compiled."""
 
-import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,9 +13,6 @@ from kiket_worker.definitions import rules
 from kiket_worker.definitions.problem import Rule
 
 MOST_BYTES = 512 * 1024
-
-# sqlglot tells of statements that it does not know, which are refused here.
-logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
 
 _WRITES = (exp.Insert, exp.Update, exp.Delete, exp.Merge, exp.Create, exp.Drop, exp.Copy, exp.Command, exp.Into)
 _CATALOGS = frozenset(["pg_catalog", "information_schema", "pg_toast"])

@@ -23,7 +23,7 @@ from dbt.cli.main import dbtRunner
 
 from kiket_worker.dbt.bundle import core_bundle
 from kiket_worker.dbt.composition import compose
-from kiket_worker.dbt.overlay import Overlay, place_of
+from kiket_worker.dbt.overlay import Kind, Overlay, place_of
 from kiket_worker.definitions import rules
 from kiket_worker.definitions.policy.config import MATERIALIZATIONS, SHARED_TAG
 from kiket_worker.definitions.policy.core import Known
@@ -69,7 +69,8 @@ class _Trial:
             return
         self.judge_configuration(manifest)
         self.judge_statements(manifest, [])
-        self.build(manifest, ["--exclude-resource-type", "test", "--exclude-resource-type", "unit_test"])
+        types = ["--exclude-resource-type", "test", "--exclude-resource-type", "unit_test"]
+        self.build(manifest, [*types, *self.wanted()])
         changing = [node.name for node in self.nodes(manifest) if node.config.materialized == "incremental"]
         if wanted := [name for name in changing if name not in self.unbuilt]:
             # Now that they are there, they are compiled to other statements.
@@ -184,6 +185,12 @@ class _Trial:
         for fault in check_sql(node.compiled_code):
             line = line_in_source(fault, node.raw_code, node.compiled_code)
             yield fault.rule.problem(path, line, fault.message, fault.hint)
+
+    def wanted(self) -> list[str]:
+        """The overlay's own nodes, and what they or its dashboards read of the core project and of other overlays."""
+        shown = set(re.findall(r"\w+", " ".join(self.overlay.of_kind(Kind.DASHBOARD, Kind.QUERY).values())))
+        names = [f"path:models/definitions/{self.name}", f"path:seeds/definitions/{self.name}"]
+        return ["--select", *(f"+{name}" for name in [*names, *sorted(shown & self.core_models)])]
 
     def everything(self) -> list[str]:
         return ["--select", f"path:models/definitions/{self.name}", f"path:tests/definitions/{self.name}"]
