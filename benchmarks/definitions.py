@@ -1,6 +1,5 @@
 """What validating a definition repository costs, against dbt building it once."""
 
-import secrets
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,7 +15,8 @@ from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Tenant
 from kiket_worker.dbt.invocation import arguments, environment
 from kiket_worker.dbt.overlay import DEFAULT_NAME, Overlay
-from kiket_worker.definitions.trial.trial import PREFIX, Trials
+from kiket_worker.definitions.trial.left import new_slug
+from kiket_worker.definitions.trial.trial import Trials
 from kiket_worker.definitions.validation import validate
 from kiket_worker.dev import environment as dev_environment
 from kiket_worker.dev.sample import OrganizationSpec
@@ -114,7 +114,7 @@ def _files(models: int) -> dict[str, str]:
 
 def _build(folder: Path, overlay: Overlay, database: Database, isolation: Isolation, connection: DbtConnection) -> None:
     folder.mkdir()
-    candidate = Candidate(1_900_000_000, f"{PREFIX}bench-{secrets.token_hex(4)}")
+    candidate = Candidate(1_900_000_000, new_slug())
     schema = schema_name(candidate.slug)
     bundle = compose(core_bundle(), {DEFAULT_NAME: overlay}, folder / "project")
     with isolation.probe(database, candidate, schema) as login:

@@ -160,7 +160,7 @@ class Settings(BaseSettings):
     retry_base_seconds: _Seconds = Field(5, alias="KIKET_RETRY_BASE_SECONDS")
     run_log_megabytes: int = Field(32, alias="KIKET_RUN_LOG_MEGABYTES", ge=1, le=10_000)
     run_time_limit_seconds: _Seconds = Field(1800, alias="KIKET_RUN_TIME_LIMIT_SECONDS")
-    validation_time_limit_seconds: _Seconds = Field(300, alias="KIKET_VALIDATION_TIME_LIMIT_SECONDS")
+    validation_time_limit_seconds: _Seconds = Field(300, alias="KIKET_VALIDATION_TIME_LIMIT_SECONDS", le=1800)
     changelog_interval_hours: int = Field(0, alias="KIKET_CHANGELOG_INTERVAL_HOURS", ge=0, le=8760)
     changelog_output: Path | None = Field(None, alias="KIKET_CHANGELOG_OUTPUT")
     metrics_address: Annotated[str, AfterValidator(_is_address)] | None = Field(None, alias="KIKET_METRICS_ADDRESS")

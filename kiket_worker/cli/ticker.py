@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -12,6 +11,7 @@ from kiket_worker.changelog.cadence import ChangelogCadence
 from kiket_worker.cli.monitoring import monitored
 from kiket_worker.cli.signals import Signals
 from kiket_worker.cli.worker import Working, open_database
+from kiket_worker.definitions.trial.left import PREFIX, is_left
 from kiket_worker.errors import UsageError
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.level import check_level
@@ -24,7 +24,7 @@ from kiket_worker.schedule.sweep import sweep as sweep_sessions
 from kiket_worker.schedule.ticker import tick, tick_until
 from kiket_worker.settings import IsolationMode, Settings, load_settings
 from kiket_worker.telemetry.logs import set_up_logs
-from kiket_worker.tenants.provisioning import Limits
+from kiket_worker.tenants.provisioning import Limits, drop_probes
 
 
 def ticker(
@@ -120,7 +120,13 @@ def _sweep(settings: Settings, database: Database) -> Callable[[], None]:
     if settings.isolation is IsolationMode.SHARED:
         # Whose sessions they are, only names would tell.
         return lambda: None
-    return partial(sweep_sessions, database, Limits.from_settings(settings))
+    limits = Limits.from_settings(settings)
+
+    def sweep() -> None:
+        sweep_sessions(database, limits)
+        drop_probes(database, PREFIX, is_left)
+
+    return sweep
 
 
 def _changelogs(settings: Settings, database: Database, interval_hours: int | None) -> ChangelogCadence | None:

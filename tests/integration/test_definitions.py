@@ -9,15 +9,19 @@ from typing import Any
 
 import pytest
 
+from kiket_worker.cli.ticker import _sweep
+from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.overlay import Kind, kind_of
 from kiket_worker.definitions import rules
+from kiket_worker.definitions.policy.names import KEYWORDS
 from kiket_worker.definitions.problem import Severity
-from kiket_worker.definitions.trial import trial
 from kiket_worker.definitions.trial.trial import Trials
 from kiket_worker.definitions.validation import Validation, validate
 from kiket_worker.errors import UsageError
+from kiket_worker.ledger.database import Database
 from tests.support.definitions import EXAMPLES, all_examples, repository, trials_of
 from tests.support.installations import catalogs
+from tests.support.tenants import isolation_of, settings_of
 
 MODELS = "analytics/dbt/models/"
 # Their examples would be many or large files; tests of their own make these.
@@ -167,8 +171,9 @@ validate(Path(sys.argv[2]), trials, name="main", others={})
     validated(folder, trials)
     assert len(installation.rows(left)) == 1  # It could still go on.
 
-    monkeypatch.setattr(trial, "_LEFT_AFTER_SECONDS", -1)
-    trial.drop_left(trials._isolation, installation.ledger)
+    monkeypatch.setattr("kiket_worker.definitions.trial.left.LEFT_AFTER_SECONDS", -1)
+    # As each tick does.
+    _sweep(settings_of(installation.ledger_url), installation.ledger)()
     assert installation.rows(left) == []
     assert installation.rows("select from pg_namespace where nspname like 'analytics_org_trial_%%'") == []
 
@@ -183,3 +188,32 @@ def test_warnings_do_not_keep_a_repository_from_being_published(trials: Trials, 
         ("tenancy-filter", Severity.WARNING),
     }
     assert found.is_valid
+
+
+def test_where_one_role_is_shared_a_trial_sees_no_rows_and_leaves_nothing(
+    sample_database: Any, ledger: Database, tmp_path: Path
+) -> None:
+    # Would fail on any row, of whoever: it reads a raw table without a filter.
+    text = "select 1 / (id - id) as none\nfrom {{ source('raw', 'issues') }} as issue\nwhere issue.id is not null"
+    url = sample_database.url
+    trials = Trials(
+        ledger,
+        isolation_of(url, KIKET_ISOLATION="shared", KIKET_TENANT_KEYS=None),
+        DbtConnection.from_settings(settings_of(url, KIKET_ISOLATION="shared", KIKET_TENANT_KEYS=None)),
+        time_limit_seconds=300,
+    )
+    schemas = "select nspname from pg_namespace order by 1"
+    before = sample_database.rows(schemas)
+    table = "{{ config(materialized='table') }}\n"
+
+    found = validated(repository(tmp_path, {MODELS + "unfiltered.sql": table + text}), trials)
+
+    assert [problem.rule for problem in found.problems] == ["tenancy-filter"]
+    assert sample_database.rows(schemas) == before
+
+
+def test_the_keywords_are_those_of_postgres(sample_database: Any) -> None:
+    query = "select word from pg_get_keywords() where catcode in ('R', 'T')"
+
+    # Those of the category T can be tables, but not everywhere without quotes.
+    assert {row["word"] for row in sample_database.rows(query)} == KEYWORDS

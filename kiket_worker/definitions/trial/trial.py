@@ -19,6 +19,7 @@ from kiket_worker.dbt.overlay import Overlay
 from kiket_worker.dbt.workdir import workdir
 from kiket_worker.definitions import rules
 from kiket_worker.definitions.problem import Problem, Severity
+from kiket_worker.definitions.trial.left import PREFIX, is_left, new_slug
 from kiket_worker.errors import DbtKilled, DefinitionsUntried
 from kiket_worker.ledger.database import Connection, Database
 from kiket_worker.tenants.isolation import Isolation
@@ -26,9 +27,6 @@ from kiket_worker.tenants.login import Login, session
 from kiket_worker.tenants.provisioning import Candidate
 from kiket_worker.tenants.schema import schema_name
 
-# Every trial's slug begins so, with the time after it, by which those that were left are told from those that go on.
-PREFIX = "trial-"
-_LEFT_AFTER_SECONDS = 3600
 _OUTPUT_BYTES_KEPT = 4000
 
 
@@ -62,11 +60,11 @@ class Trials:
         `unread` are files of it that could not be read. Afterwards the schema and the role are gone. Raises
         `DefinitionsUntried`, and what provisioning raises.
         """
-        drop_left(self._isolation, self._database)
+        self._isolation.drop_probes(self._database, PREFIX, is_left)
         candidate = Candidate(
             # Of Postgres' type integer, as a literal of a small id is; no organisation's.
             1_000_000_000 + secrets.randbelow(1_000_000_000),
-            f"{PREFIX}{int(time.time())}-{secrets.token_hex(5)}",
+            new_slug(),
         )
         schema = schema_name(candidate.slug)
         with (
@@ -128,16 +126,6 @@ class Trials:
             problems.append(rules.PARSE_LIMIT.problem(report["at"], 1, f"reading and building it took {limit}"))
         unbuilt = frozenset(report["unbuilt"]) | (frozenset(report["models"]) if code != 0 else frozenset())
         return tuple(problems), unbuilt
-
-
-def drop_left(isolation: Isolation, database: Database) -> None:
-    """Remove the schemas and roles of trials whose process was killed."""
-    isolation.drop_probes(database, PREFIX, _is_left)
-
-
-def _is_left(slug: str) -> bool:
-    began = slug.removeprefix(PREFIX.replace("-", "_")).partition("_")[0]
-    return began.isdecimal() and int(began) + _LEFT_AFTER_SECONDS < time.time()
 
 
 def _without_project(given: list[str]) -> list[str]:
