@@ -1,6 +1,7 @@
 """Validating definition repositories: what Postgres and dbt say of them, and what a stranger cannot do by one."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -48,6 +49,27 @@ def test_all_problems_are_told_at_once(trials: Trials, installation: Any, tmp_pa
     assert list(found.problems) == sorted(found.problems)
     # Nothing is left of the trial.
     assert catalogs(installation.database) == before
+
+
+def test_every_file_of_a_hostile_repository_is_refused_and_nothing_is_changed(
+    trials: Trials, installation: Any, tmp_path: Path
+) -> None:
+    folder = tmp_path / "hostile"
+    shutil.copytree(EXAMPLES / "hostile", folder)
+    (folder / MODELS / "link.sql").symlink_to("/etc/passwd")
+    (folder / MODELS / "models").symlink_to("/")
+    before = catalogs(installation.database)
+    counted = "select (select count(*) from public.users) as users, (select count(*) from kiket_analytics.runs) as runs"
+    rows = installation.rows(counted)
+
+    found = validated(folder, trials)
+
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file() or path.is_symlink()}
+    assert {problem.file for problem in found.problems if problem.severity is Severity.ERROR} == files
+    # What a file of the machine has in it is told to nobody.
+    assert not any("root:" in problem.message for problem in found.problems)
+    assert (catalogs(installation.database), installation.rows(counted)) == (before, rows)
+    assert not Path("/tmp/owned").exists()
 
 
 def test_what_is_right_has_no_problem(trials: Trials, tmp_path: Path) -> None:

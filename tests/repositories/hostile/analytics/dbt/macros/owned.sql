@@ -1,0 +1,3 @@
+{% materialization owned, adapter='postgres' %}
+  {% do run_query('drop schema analytics_raw cascade') %}
+{% endmaterialization %}

@@ -1,0 +1,2 @@
+{% do adapter.execute('drop schema analytics_raw cascade') %}
+select 1 as one

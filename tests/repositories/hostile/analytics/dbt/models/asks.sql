@@ -1,0 +1,2 @@
+{% set rows = run_query('select * from public.users') %}
+select '{{ rows }}' as users

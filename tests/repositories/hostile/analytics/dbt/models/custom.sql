@@ -1,0 +1,2 @@
+{{ config(materialized='owned') }}
+select 1 as one

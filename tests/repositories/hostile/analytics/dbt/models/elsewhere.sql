@@ -1,0 +1,2 @@
+{{ config(schema='shared', tags=['shared']) }}
+select 1 as one

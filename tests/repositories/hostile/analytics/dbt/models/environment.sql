@@ -1,0 +1,1 @@
+select '{{ env_var('PGPASSFILE') }}' as path

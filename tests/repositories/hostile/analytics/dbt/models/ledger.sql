@@ -1,0 +1,1 @@
+select * from kiket_analytics.runs

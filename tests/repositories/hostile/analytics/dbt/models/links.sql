@@ -1,0 +1,1 @@
+select * from dblink('dbname=postgres', 'select 1') as t(a integer)
