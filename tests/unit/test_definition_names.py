@@ -128,3 +128,22 @@ def test_an_exposure_that_hides_a_brace_is_judged_as_dbt_reads_it() -> None:
         ("e.yml", 8, "exposure"),
         ("e.yml", 8, "ref-missing"),
     ]
+
+
+def test_rows_of_unit_tests_that_are_statements_are_judged_as_models_are() -> None:
+    text = """unit_tests:
+  - name: counts
+    model: a
+    given:
+      - input: ref('fct_throughput')
+        format: sql
+        rows: |
+          select pg_read_file('/etc/passwd') as project_id
+      - input: ref('dim_projects')
+        format: sql
+        rows: select 1 as project_id
+    expect:
+      rows:
+        - {x: 1}
+"""
+    assert told({"a.yml": text, "a.sql": "select 1 as x"}) == [("a.yml", 7, "sql-function")]

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from kiket_worker.dbt.overlay import Kind, Overlay
+from kiket_worker.dbt.overlay import Kind, Overlay, kind_of
 from kiket_worker.definitions import rules
 from kiket_worker.definitions.policy.core import Known, macros_of
 from kiket_worker.definitions.policy.jinja import Template, examine
@@ -78,7 +78,7 @@ def examine_overlay(
         if suffix in _YAML:
             files[path] = _properties(path, text, known, own_macros, problems)
         elif suffix != ".csv":
-            is_model = path in overlay.of_kind(Kind.MODEL)
+            is_model = kind_of(path) is Kind.MODEL
             files[path] = _template(path, text, known, own_macros, problems, is_model=is_model)
         else:
             files[path] = _File()

@@ -8,6 +8,7 @@ from kiket_worker.definitions import rules
 from kiket_worker.definitions.policy.config import check_config
 from kiket_worker.definitions.policy.core import Known
 from kiket_worker.definitions.policy.jinja import Template, examine
+from kiket_worker.definitions.policy.sql import check_sql
 from kiket_worker.definitions.problem import Problem
 from kiket_worker.definitions.yaml_document import Located, read_yaml
 
@@ -71,6 +72,7 @@ class Properties:
         elif section == "unit_tests":
             model = item.get("model")
             self.refs += [(str(model.content), model.line)] if model else []
+            self._check_statements(item)
         elif section == "sources":
             self._check_source(item, name.content)
         elif (section in {"models", "seeds"} and name.content in self.known.models) or (
@@ -85,6 +87,17 @@ class Properties:
                 )
             )
         self._check_configs(item)
+
+    def _check_statements(self, unit_test: Located) -> None:
+        """The rows of a unit test may be given as a statement, which dbt runs as it is."""
+        given = unit_test.get("given")
+        for part in (*(given.items() if given else ()), unit_test.get("expect")):
+            rows = part.get("rows") if part else None
+            if rows is not None and isinstance(rows.content, str):
+                self.problems += [
+                    fault.rule.problem(self.file, rows.line, f"a unit test: {fault.message}", fault.hint)
+                    for fault in check_sql(rows.content)
+                ]
 
     def _check_source(self, item: Located, source: str) -> None:
         for table in tables.items() if (tables := item.get("tables")) else ():
