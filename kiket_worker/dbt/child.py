@@ -72,6 +72,13 @@ def run_child(
         return code
 
 
+def keep_end(pipe: IO[bytes], kept: bytearray, *, most_bytes: int) -> None:
+    """Read a child's output to its end, of which the last bytes are kept: why it ended, if it did not say so itself."""
+    while chunk := pipe.read(65536):
+        kept += chunk
+        del kept[:-most_bytes]
+
+
 @contextmanager
 def _deadlines() -> Iterator[tuple[int, Callable[[float], None]]]:
     """A pipe to the guard: the end that it gets, and what tells it until when the command may go on."""

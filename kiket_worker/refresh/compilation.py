@@ -13,12 +13,12 @@ from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from kiket_worker import events
 from kiket_worker.artifacts.store import Store
 from kiket_worker.dbt.bundle import Bundle
-from kiket_worker.dbt.child import run_child
+from kiket_worker.dbt.child import keep_end, run_child
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Cancellation, Options, Tenant
 from kiket_worker.dbt.executable import time_limit
@@ -366,7 +366,7 @@ class CompiledBundles:
             [sys.executable, "-I", "-m", "kiket_worker.dbt.replay.recorder", str(request)],
             folder=folder,
             environment=variables | {"DBT_THREADS": "1"},
-            read=lambda pipe: _keep_end(pipe, said),
+            read=lambda pipe: keep_end(pipe, said, most_bytes=_OUTPUT_BYTES_KEPT),
             cancellation=cancellation,
         )
         if cancellation.reason:
@@ -461,9 +461,3 @@ def versions() -> dict[str, str]:
 def _path(key: str) -> str:
     # No organisation's: a slug does not begin with an underscore.
     return f"_engine/{key}/compiled.json.gz"
-
-
-def _keep_end(pipe: IO[bytes], said: bytearray) -> None:
-    while chunk := pipe.read(65536):
-        said += chunk
-        del said[:-_OUTPUT_BYTES_KEPT]

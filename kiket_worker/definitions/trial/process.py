@@ -47,6 +47,7 @@ class _Trial:
         self.arguments: list[str] = request["arguments"]
         self.problems: list[Problem] = []
         self.reporting = threading.Lock()
+        self.at = ""
         self.unbuilt: set[str] = set()
         self.models: set[str] = set()
         self.core_models: frozenset[str] = frozenset()
@@ -89,6 +90,7 @@ class _Trial:
 
     def report(self, file: str) -> None:
         """Write down what is known, and at which file this process is."""
+        self.at = file or self.at
         document = {
             "at": file,
             "problems": [asdict(problem) for problem in sorted(set(self.problems))],
@@ -270,8 +272,12 @@ def main() -> None:
     try:
         trial.run()
     except MemoryError:
-        at = json.loads((trial.folder / "report.json").read_text(encoding="utf-8"))["at"]
-        trial.found([rules.PARSE_LIMIT.problem(at, 1, "reading it took more memory than it may")])
+        trial.found([rules.PARSE_LIMIT.problem(trial.at, 1, "reading it took more memory than it may")])
+    except (
+        Exception
+    ) as fault:  # Of dbt's, that it has no words for: whatever it was, a file of the overlay has done it.
+        words = f"reading it ended with {type(fault).__name__}: {' '.join(str(fault).split())[:300]}"
+        trial.found([rules.DBT.problem(trial.at, 1, words)])
     trial.report("")
 
 

@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from kiket_worker.dbt.bundle import Bundle
-from kiket_worker.dbt.child import run_child
+from kiket_worker.dbt.child import keep_end, run_child
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Cancellation, Tenant
 from kiket_worker.dbt.invocation import arguments, environment
@@ -110,13 +110,15 @@ class Trials:
                 [sys.executable, "-I", "-m", "kiket_worker.definitions.trial.process", str(folder / "request.json")],
                 folder=folder,
                 environment=variables,
-                read=lambda pipe: _keep_end(pipe, said),
+                read=lambda pipe: keep_end(pipe, said, most_bytes=_OUTPUT_BYTES_KEPT),
                 cancellation=cancellation,
             )
         except DbtKilled:
             was_killed = True
         report = _report(folder)
-        if report is None or (code != 0 and not was_killed and not _ran_out_of_memory(said)):
+        # By a signal, as guards tell it: killed by us or by the kernel, or a stack that has run over.
+        has_died = was_killed or code >= 128 or b"MemoryError" in said
+        if report is None or (code != 0 and not has_died):
             words = said.decode("utf-8", "replace").strip().rpartition("\n")[2]
             raise DefinitionsUntried(f"the definitions could not be tried: {words or f'exit code {code}'}")
         problems = [Problem(**problem | {"severity": Severity(problem["severity"])}) for problem in report["problems"]]
@@ -144,13 +146,3 @@ def _report(folder: Path) -> dict[str, Any] | None:
     except FileNotFoundError:
         return None
     return document
-
-
-def _ran_out_of_memory(said: bytearray) -> bool:
-    return b"MemoryError" in said or b"memory" in said
-
-
-def _keep_end(pipe: IO[bytes], said: bytearray) -> None:
-    while chunk := pipe.read(65536):
-        said += chunk
-        del said[:-_OUTPUT_BYTES_KEPT]
