@@ -25,7 +25,7 @@ class PublishedBundles:
     """
 
     def __init__(self, core: Bundle, store: Store, *, kept: int = 32) -> None:
-        self._core = core
+        self.core = core
         self._store = store
         self._most = kept
         self._lock = threading.Lock()
@@ -37,7 +37,7 @@ class PublishedBundles:
     def of(self, overlays: Mapping[str, str]) -> Bundle:
         """The bundle with these overlays, by name and digest. Raises `OverlayDamaged`, and what the store raises."""
         if not overlays:
-            return self._core
+            return self.core
         key = frozenset(overlays.items())
         with self._lock:
             if found := self._found(key):
@@ -68,7 +68,7 @@ class PublishedBundles:
     def _made(self, overlays: Mapping[str, str]) -> Bundle:
         fetched = fetch_overlays(self._store, overlays)
         with ExitStack() as stack:
-            bundle = compose(self._core, fetched, stack.enter_context(workdir(_PREFIX)))
+            bundle = compose(self.core, fetched, stack.enter_context(workdir(_PREFIX)))
             weakref.finalize(bundle, stack.pop_all().close)
         return bundle
 

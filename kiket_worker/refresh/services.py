@@ -35,13 +35,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Services:
-    """The parts that the pipeline is made of. `worker` names this process in the ledger and in the log.
-
-    `bundle` is the project of organisations that have published nothing; `bundles` has those of the others.
-    """
+    """The parts that the pipeline is made of. `worker` names this process in the ledger and in the log."""
 
     database: Database
-    bundle: Bundle
     bundles: PublishedBundles
     engine: Engine
     store: Store
@@ -56,6 +52,11 @@ class Services:
     telemetry: "Telemetry"
     turns: Turns = field(default_factory=Turns)
     engines: Mapping[str, Engine] = field(default_factory=dict)
+
+    @property
+    def bundle(self) -> Bundle:
+        """The project of organisations that have published nothing."""
+        return self.bundles.core
 
     @cached_property
     def shared_bundle(self) -> Bundle:
@@ -99,11 +100,9 @@ def open_services(settings: Settings, database: Database, publish: Callable[[Wai
         random=random.random,
     )
     engines: dict[str, Engine] = {EngineName.REPLAY: replay, EngineName.EXECUTABLE: executable}
-    core = core_bundle()
     return Services(
         database=database,
-        bundle=core,
-        bundles=PublishedBundles(core, store),
+        bundles=PublishedBundles(core_bundle(), store),
         engine=engines[settings.engine],
         engines=engines,
         store=store,

@@ -59,6 +59,7 @@ WITH_TARGET = {
         *("provisioning_ratio", "gate_aggregate_ratio", "gate_incremental_ratio", "gate_join_ratio", "connect_ratio"),
         *("refresh_wall_ratio", "refresh_cpu_ratio"),
     },
+    "definitions": {"validation_ratio"},
     "replay": {
         *("build_cpu_ratio", "build_wall_ratio", "pipeline_cpu_ratio", "pipeline_wall_ratio", "dbt_cpu_ratio"),
         *("reader_errors", "reader_stall_ms", "reader_stall_beside_slow_reader_ms", "memory_mb_per_refresh"),

@@ -17,6 +17,7 @@ import pytest
 from kiket_worker.dbt.engine import Cancellation
 from kiket_worker.ledger import runs
 from kiket_worker.ledger.runs import Request, Status
+from kiket_worker.refresh.bundles import PublishedBundles
 from kiket_worker.refresh.pipeline import refresh
 from kiket_worker.refresh.services import Services, open_services, prepare
 from kiket_worker.telemetry.logs import set_up_logs
@@ -127,7 +128,8 @@ def site(
             )
             log = io.StringIO()
             set_up_logs(log)
-            services = replace(open_services(settings, installation.ledger, lambda _: None), bundle=bundle)
+            services = open_services(settings, installation.ledger, lambda _: None)
+            services = replace(services, bundles=PublishedBundles(bundle, services.store))
             secrets = [
                 SECRETS.ledger_password,
                 SECRETS.tenant_keys.partition(":")[2],

@@ -117,7 +117,6 @@ class Refreshes:
         core = core_bundle()
         return Services(
             database=self.ledger,
-            bundle=core,
             bundles=PublishedBundles(core, store or self.store),
             engine=ExecutableEngine(executable, connection, time_limit_seconds=time_limit_seconds),
             store=store or self.store,
