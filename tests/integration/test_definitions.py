@@ -72,6 +72,22 @@ def test_every_file_of_a_hostile_repository_is_refused_and_nothing_is_changed(
     assert not Path("/tmp/owned").exists()
 
 
+def test_of_what_is_built_on_a_bad_file_nothing_is_told(trials: Trials, tmp_path: Path) -> None:
+    board = (EXAMPLES / "rules/widget-model/right/.kiket/analytics/dashboards/team.yaml").read_text()
+    files = {
+        MODELS + "bad.sql": "select {{ env_var('HOME') }} as home, 1 as project_id",
+        MODELS + "below.sql": "select project_id from {{ ref('bad') }}",
+        MODELS + "below.yml": "models:\n  - name: below\n    columns:\n      - name: project_id\n"
+        "        data_tests: [not_null]\n",
+        "analytics/dbt/tests/of_below.sql": "select * from {{ ref('below') }} where project_id is null",
+        ".kiket/analytics/dashboards/team.yaml": board.replace("fct_throughput", "below"),
+    }
+
+    found = validated(repository(tmp_path, files), trials)
+
+    assert told(found) == {("bad.sql", 1, "jinja-forbidden")}
+
+
 def test_what_is_right_has_no_problem(trials: Trials, tmp_path: Path) -> None:
     found = validated(all_examples("right", tmp_path), trials)
 
