@@ -3,7 +3,7 @@
 import secrets
 import time
 
-# Every trial's slug begins so, which no organisation's may where roles are made.
+# Every trial's slug begins so. An organisation's may too: whoever removes trials looks for organisations first.
 PREFIX = "trial-"
 # Longer than any trial takes (KIKET_VALIDATION_TIME_LIMIT_SECONDS is 1800 at most).
 LEFT_AFTER_SECONDS = 3600
