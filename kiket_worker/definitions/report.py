@@ -17,7 +17,7 @@ def as_lines(problems: Sequence[Problem], files: Mapping[str, str]) -> Iterator[
     """Each problem with its line of the source, what helps, and where its rule is explained."""
     for problem in problems:
         place = f"{problem.file}:{problem.line}" if problem.file else "repository"
-        yield f"{place}: {problem.severity}: {visible(problem.message)} [{problem.rule}]"
+        yield f"{visible(place)}: {problem.severity}: {visible(problem.message)} [{problem.rule}]"
         lines = files.get(problem.file, "").splitlines()
         if problem.line <= len(lines) and lines[problem.line - 1].strip():
             yield f"  {problem.line:>4} | {visible(lines[problem.line - 1])[:_MOST_CHARACTERS]}"

@@ -73,15 +73,18 @@ def read_yaml(text: str) -> Located:
     try:
         _check_events(text)
         node = yaml.compose(text, Loader=yaml.SafeLoader)
+        return Located(1, None, {}, 0, 0) if node is None else _located(node, yaml.SafeLoader(""))
+    except InvalidYaml:
+        raise
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark or fault.context_mark
         words = " ".join(str(word) for word in (fault.context, fault.problem) if word)
         raise InvalidYaml("yaml-syntax", mark.line + 1 if mark else 1, f"this is no YAML: {words}") from None
     except yaml.YAMLError as fault:
         raise InvalidYaml("yaml-syntax", 1, f"this is no YAML: {' '.join(str(fault).split())}") from None
-    if node is None:
-        return Located(1, None, {}, 0, 0)
-    return _located(node, yaml.SafeLoader(""))
+    except (ValueError, LookupError, AttributeError, OverflowError, TypeError) as fault:
+        # Of PyYAML, for tags and escapes that no value fits.
+        raise InvalidYaml("yaml-syntax", 1, f"a value of this document cannot be read: {fault}") from None
 
 
 def _check_events(text: str) -> None:

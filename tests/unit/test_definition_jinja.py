@@ -41,6 +41,15 @@ def known() -> Known:
         "{{ config(**{'post_hook': 'x'}) }}",
         "{% set given = {'post_hook': 'x'} %}{{ config(given) }}",
         "{{ kiket_analytics.check_schemas() }}",
+        "{{ ref.db_wrapper.execute('drop table x') }}",
+        "{% do is_incremental.context['adapter'].execute('drop table x') %}",
+        "{% do tenant_filter.context.run_query('x') %}",
+        "{{ dbt.current_timestamp.context.run_query('x') }}",
+        "{{ (ref | attr('manifest')) }}",
+        "{{ ref.manifest.writable_manifest().write('x') }}",
+        "{% set c = config %}{{ c(pre_hook='drop table x') }}",
+        "{{ [config][0](pre_hook='x') }}",
+        "{% do config.context_config.add_config_call({}) %}",
     ],
 )
 def test_what_reaches_beyond_printing_is_refused(text: str, known: Known) -> None:

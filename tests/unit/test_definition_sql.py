@@ -65,6 +65,7 @@ def test_a_select_that_computes_is_accepted(text: str) -> None:
         ("select 'x'::regclass", "sql-catalog"),
         ("select cast('x' as regrole)", "sql-catalog"),
         ("select (", "sql-syntax"),
+        ("select U&\"\\0070g_read_file\"('/etc/passwd')", "sql-syntax"),
         ("select 'unclosed", "sql-syntax"),
         ("select " + "(" * 5000 + "1" + ")" * 5000, "sql-size"),
         ("select '" + "x" * MOST_BYTES + "'", "sql-size"),

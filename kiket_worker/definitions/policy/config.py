@@ -44,6 +44,9 @@ def _check_value(file: str, name: str, text: str, line: int) -> list[Problem]:
     if name == "tags" and text == SHARED_TAG:
         message = f"the tag {SHARED_TAG!r} is the core project's: its models are built for all organisations"
         return [rules.CONFIG_KEY.problem(file, line, message, "Rename it.")]
+    if "\\" in text or "}}" in text or "%}" in text:
+        # dbt writes a test's configuration into a template, and escapes quotation marks only.
+        return [rules.CONFIG_KEY.problem(file, line, f"{name} has characters that would end the text it is put into")]
     if name not in {"description", "meta", "docs"} and ";" in text:
         return [rules.SQL_SELECT.problem(file, line, f"{name} has a semicolon, which would begin another statement")]
     return []

@@ -59,6 +59,31 @@ _CONTEXT = frozenset(
         *("context_macro_stack", "defer_relation", "env", "load_agate_table", "metric"),
     ]
 )
+# What is called and nothing else: each of these objects leads to the adapter, to dbt's context or to its manifest by
+# attributes of its own. The attributes that may be asked for all the same are named.
+_ONLY_CALLED = _CROSS_DATABASE | frozenset(
+    [
+        *(
+            "ref",
+            "source",
+            "config",
+            "var",
+            "is_incremental",
+            "should_full_refresh",
+            "exceptions",
+            "return",
+            "log",
+            "doc",
+        ),
+        *("tojson", "fromjson", "zip", "set", "dict", "range", "namespace", "cycler", "joiner", "caller"),
+        "get_where_subquery",
+    ]
+)
+_ATTRIBUTES = {
+    "config": {"get", "require"},
+    "exceptions": {"raise_compiler_error", "warn"},
+    "var": {"has_var"},
+}
 _DEFINED = {"macro": "dbt_macro__", "docs": "dbt_docs__"}
 
 
@@ -157,16 +182,34 @@ class _Judge:
         if isinstance(node, nodes.Getattr | nodes.Getitem):
             self._looks_into(node)
             return
-        if isinstance(node, nodes.Call) and isinstance(node.node, nodes.Name):
-            self._calls(node, node.node.name)
+        if isinstance(node, nodes.Call):
+            self._visit_call(node)
+            return
         for child in node.iter_child_nodes():
             self._visit(child)
 
-    def _reads(self, node: nodes.Name) -> None:
+    def _visit_call(self, node: nodes.Call) -> None:
+        if isinstance(node.node, nodes.Name):
+            self._calls(node, node.node.name)
+            self._reads(node.node, is_called=True)
+        elif isinstance(node.node, nodes.Getattr | nodes.Getitem):
+            self._looks_into(node.node, is_called=True)
+        for child in node.iter_child_nodes(exclude=("node",)):
+            self._visit(child)
+        if not isinstance(node.node, nodes.Name | nodes.Getattr | nodes.Getitem):
+            self._visit(node.node)
+
+    def _is_only_called(self, name: str) -> bool:
+        return name in _ONLY_CALLED or name in self._own or name in self._known.macros
+
+    def _reads(self, node: nodes.Name, *, is_called: bool = False) -> None:
         name = node.name
         if node.ctx != "load":
             return
         self._found.called.add(name)
+        if self._is_only_called(name) and not is_called:
+            self._forbid(node.lineno, f"{name!r} is called, and not looked into or passed on")
+            return
         if name in _ALLOWED or name in self._own or name in self._known.macros or name in _CROSS_DATABASE:
             return
         if name in self._stored:  # One that is called as dbt's was refused where it is set.
@@ -177,7 +220,7 @@ class _Judge:
             f"See {rules.PAGE} for what there is." if self._is_dbts(name) else f"Nothing here is called {name!r}.",
         )
 
-    def _looks_into(self, node: nodes.Getattr | nodes.Getitem) -> None:
+    def _looks_into(self, node: nodes.Getattr | nodes.Getitem, *, is_called: bool = False) -> None:
         wanted: Any = node.attr if isinstance(node, nodes.Getattr) else None
         if isinstance(node, nodes.Getitem):
             wanted = node.arg.value if isinstance(node.arg, nodes.Const) else None
@@ -185,12 +228,14 @@ class _Judge:
         if isinstance(wanted, str) and wanted.startswith("_"):
             self._forbid(node.lineno, f"the attribute {wanted!r} is nobody's business")
         if isinstance(node.node, nodes.Name) and node.node.name == "dbt":
-            if wanted not in _CROSS_DATABASE:
+            if wanted not in _CROSS_DATABASE or not is_called:
                 self._forbid(
                     node.lineno,
                     f"dbt.{wanted or '…'} is not among what overlays may use",
                     "There are dbt's cross-database macros.",
                 )
+            return
+        if isinstance(node.node, nodes.Name) and wanted in _ATTRIBUTES.get(node.node.name, ()) and is_called:
             return
         self._visit(node.node)
 

@@ -58,9 +58,12 @@ def check_sql(text: str) -> list[Fault]:
             Fault(rules.SQL_SELECT, "the model has a semicolon, which ends a statement", ";", token.line)
             for token in tokens
             if token.token_type is TokenType.SEMICOLON
-        ]
+        ][:1]
+        if re.search(r"(?<!\w)U&[\"']", text, re.IGNORECASE):
+            # sqlglot reads an operator and a name where Postgres reads one name, or text, with escapes in it.
+            faults.append(Fault(rules.SQL_SYNTAX, "names and texts with Unicode escapes (U&) are not read", "U&"))
         statements = [statement for statement in sqlglot.parse(text, read="postgres") if statement is not None]
-        return list(dict.fromkeys([*faults[:1], *_judge(statements)]))
+        return list(dict.fromkeys([*faults, *_judge(statements)]))
     except SqlglotError as fault:
         details = getattr(fault, "errors", None) or [{}]
         where = details[0]
