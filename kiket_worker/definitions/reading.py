@@ -85,17 +85,25 @@ def _entries(root: Path, repository: Repository) -> Iterator[tuple[str, os.DirEn
         entries = []
         with os.scandir(root / folder) as found:
             for entry in found:
-                seen += 1
-                if seen > MOST_ENTRIES and folder:
-                    raise _TooMany(f"the folders with definitions have more than {MOST_ENTRIES} files and folders")
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                if kind_of(path) or may_hold_definitions(path):
-                    entries.append((path, entry))
+                if not (kind_of(path) or may_hold_definitions(path)):
+                    continue
+                seen += 1
+                if seen > MOST_ENTRIES:
+                    raise _TooMany(f"the folders with definitions have more than {MOST_ENTRIES} files and folders")
+                entries.append((path, entry))
         for path, entry in sorted(entries, key=lambda one: one[0]):
             if entry.is_dir(follow_symlinks=False):
                 folders.append(path)
-            elif kind_of(path) or (entry.is_symlink() and entry.is_dir()):
+            elif kind_of(path) or (entry.is_symlink() and not _leads_to_file(entry)):
                 yield path, entry
+
+
+def _leads_to_file(link: os.DirEntry[str]) -> bool:
+    try:
+        return link.is_file()
+    except OSError:  # A circle of links.
+        return False
 
 
 def _read(root: Path, path: str, entry: os.DirEntry[str], repository: Repository) -> None:

@@ -10,7 +10,7 @@ from kiket_worker.definitions.problem import Problem, Severity
 from kiket_worker.definitions.rules import BY_NAME, PAGE
 
 _MOST_CHARACTERS = 160
-_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+_INVISIBLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 
 def as_lines(problems: Sequence[Problem], files: Mapping[str, str]) -> Iterator[str]:
@@ -30,7 +30,9 @@ def as_lines(problems: Sequence[Problem], files: Mapping[str, str]) -> Iterator[
 
 def as_document(problem: Problem) -> dict[str, Any]:
     """The problem as JSON has it."""
-    return asdict(problem) | {"docs": link(problem.rule)}
+    return {name: visible(value) if isinstance(value, str) else value for name, value in asdict(problem).items()} | {
+        "docs": link(problem.rule)
+    }
 
 
 def as_sarif(problems: Sequence[Problem]) -> dict[str, Any]:

@@ -113,6 +113,23 @@ def test_yaml_may_not_bring_statements_along() -> None:
     ]
 
 
+def test_configuration_of_tests_is_judged_wherever_it_stands() -> None:
+    text = """models:
+  - name: a
+    columns:
+      - name: "id; drop table x; --"
+        data_tests:
+          - not_null: {store_failures: true, alias: fct_cycle_time}
+          - unique: {config: {where: 'x\\", limit=run_query() ) }} --'}}
+"""
+    assert told({"a.yml": text, "a.sql": "select 1 as x"}) == [
+        ("a.yml", 4, "sql-select"),
+        ("a.yml", 6, "config-key"),
+        ("a.yml", 6, "config-key"),
+        ("a.yml", 7, "config-key"),
+    ]
+
+
 def test_an_exposure_that_hides_a_brace_is_judged_as_dbt_reads_it() -> None:
     text = """exposures:
   - name: board

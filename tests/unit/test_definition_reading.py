@@ -41,6 +41,13 @@ def test_a_folder_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
     assert told(tmp_path / "root") == [("analytics", 1, "file-kind")]
 
 
+def test_a_link_to_itself_is_told_and_the_rest_is_read(tmp_path: Path) -> None:
+    root = repository(tmp_path, {MODELS + "a.sql": "select 2"})
+    (root / MODELS / "loop").symlink_to("loop")
+
+    assert told(root) == [(MODELS + "loop", 1, "file-kind")]
+
+
 def test_a_pipe_does_not_block(tmp_path: Path) -> None:
     root = repository(tmp_path, {MODELS + "a.sql": "select 2"})
     os.mkfifo(root / MODELS / "pipe.sql")

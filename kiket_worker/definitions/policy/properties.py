@@ -17,7 +17,15 @@ _SECTIONS = frozenset(
 )
 _OTHERS = frozenset(["version", "anchors"])
 # Texts for people, in which no SQL is.
-_PROSE = frozenset(["description", "meta", "label", "url", "name", "docs", "owner"])
+_PROSE = frozenset(["meta", "owner"])
+_LINES = frozenset([("description",), ("label",), ("url",)])
+# dbt takes these for configuration where they stand among a test's arguments.
+_OF_TESTS = frozenset(
+    [
+        *("where", "warn_if", "error_if", "fail_calc", "limit", "severity", "enabled", "tags", "meta", "group"),
+        *("store_failures", "store_failures_as", "alias", "schema", "database"),
+    ]
+)
 _EXPOSURE_TYPES = ("dashboard", "notebook", "analysis", "ml", "application")
 _MATURITIES = ("high", "medium", "low")
 
@@ -93,7 +101,8 @@ class Properties:
         given = unit_test.get("given")
         for part in (*(given.items() if given else ()), unit_test.get("expect")):
             rows = part.get("rows") if part else None
-            if rows is not None and isinstance(rows.content, str):
+            style = part.get("format") if part else None
+            if rows is not None and isinstance(rows.content, str) and style is not None and style.content == "sql":
                 self.problems += [
                     fault.rule.problem(self.file, rows.line, f"a unit test: {fault.message}", fault.hint)
                     for fault in check_sql(rows.content)
@@ -154,9 +163,19 @@ class Properties:
                         line = value.key_lines[name]
                         self.problems += check_config(self.file, name, list(_scalars(given)), line)
                 elif key not in _PROSE:
+                    if key in {"tests", "data_tests"}:
+                        self._check_tests(value)
                     self._check_configs(value)
         for item in here.items():
             self._check_configs(item)
+
+    def _check_tests(self, tests: Located) -> None:
+        for test in tests.items():
+            for arguments in test.content.values() if isinstance(test.content, dict) else ():
+                for name, given in arguments.content.items() if isinstance(arguments.content, dict) else ():
+                    if name in _OF_TESTS:
+                        line = arguments.key_lines[name]
+                        self.problems += check_config(self.file, name, list(_scalars(given)), line)
 
     def _check_texts(self, here: Located, path: tuple[str, ...]) -> None:
         if isinstance(here.content, dict):
@@ -176,7 +195,8 @@ class Properties:
                 rules.BY_NAME[found.rule].problem(self.file, line, found.message, found.hint)
                 for found in template.problems
             ]
-        if ";" in text and not _PROSE & set(path) and "config" not in path:
+        is_prose = path[-1:] in _LINES or bool(_PROSE & set(path))
+        if ";" in text and not is_prose and "config" not in path:
             message = "a semicolon would begin another statement"
             self.problems.append(rules.SQL_SELECT.problem(self.file, line, message, "Take it away."))
 
