@@ -59,7 +59,7 @@ def read_repository(root: Path) -> Repository:
     check_folder(root)
     repository = Repository()
     try:
-        for path, entry in _entries(root, repository):
+        for path, entry in _entries(root):
             _read(root, path, entry, repository)
     except _TooMany as fault:
         repository.problems.append(
@@ -77,7 +77,7 @@ def check_folder(root: Path) -> None:
         raise UsageError(f"{root} is no folder: give the path of a checked-out definition repository")
 
 
-def _entries(root: Path, repository: Repository) -> Iterator[tuple[str, os.DirEntry[str]]]:
+def _entries(root: Path) -> Iterator[tuple[str, os.DirEntry[str]]]:
     """What lies in the folders that count, in the order of names; links to folders are not followed."""
     folders, seen = [""], 0
     while folders:

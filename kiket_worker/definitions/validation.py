@@ -25,11 +25,6 @@ class Validation:
     problems: tuple[Problem, ...]
 
     @property
-    def texts(self) -> Mapping[str, str]:
-        """The files by their paths, to show lines of."""
-        return self.overlay.files
-
-    @property
     def is_valid(self) -> bool:
         """Whether it may be published: warnings do not keep it from that."""
         return not any(problem.severity is Severity.ERROR for problem in self.problems)

@@ -10,7 +10,7 @@ from kiket_worker.definitions.policy.core import Known, macros_of
 from kiket_worker.definitions.policy.jinja import Template, examine
 from kiket_worker.definitions.policy.names import check_cycles, check_names, check_refs, check_sources
 from kiket_worker.definitions.policy.properties import Properties
-from kiket_worker.definitions.problem import Problem, Severity
+from kiket_worker.definitions.problem import Problem
 
 _YAML = frozenset({".yml", ".yaml"})
 
@@ -55,10 +55,6 @@ class Examination:
             left_out |= more
             grown = bool(more)
         return left_out
-
-    def bad_files(self) -> set[str]:
-        """The files with errors so far."""
-        return {problem.file for problem in self.problems if problem.severity is Severity.ERROR}
 
 
 def examine_overlay(

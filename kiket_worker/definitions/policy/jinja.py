@@ -207,10 +207,11 @@ class _Judge:
         if node.ctx != "load":
             return
         self._found.called.add(name)
-        if self._is_only_called(name) and not is_called:
-            self._forbid(node.lineno, f"{name!r} is called, and not looked into or passed on")
+        if self._is_only_called(name):
+            if not is_called:
+                self._forbid(node.lineno, f"{name!r} is called, and not looked into or passed on")
             return
-        if name in _ALLOWED or name in self._own or name in self._known.macros or name in _CROSS_DATABASE:
+        if name in _ALLOWED:
             return
         if name in self._stored:  # One that is called as dbt's was refused where it is set.
             return

@@ -273,9 +273,7 @@ def main() -> None:
         trial.run()
     except MemoryError:
         trial.found([rules.PARSE_LIMIT.problem(trial.at, 1, "reading it took more memory than it may")])
-    except (
-        Exception
-    ) as fault:  # Of dbt's, that it has no words for: whatever it was, a file of the overlay has done it.
+    except Exception as fault:  # Whatever dbt has no words for, a file of the overlay has done it.
         words = f"reading it ended with {type(fault).__name__}: {' '.join(str(fault).split())[:300]}"
         trial.found([rules.DBT.problem(trial.at, 1, words)])
     trial.report("")
