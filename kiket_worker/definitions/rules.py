@@ -83,6 +83,16 @@ CORE_OVERRIDE = _error(
 )
 REF_MISSING = _error("ref-missing", "`ref` names a model that there is", "Core models and the overlay's own count.")
 SOURCE_MISSING = _error("source-missing", "`source` names a table that is declared", "In the core project or here.")
+SOURCE_SCHEMA = _error(
+    "source-schema",
+    "Sources lie where the organisation's rows are",
+    "In its own schema, or in that of the platform's raw tables, by a variable: others are somebody else's.",
+)
+SEED_HEADER = _error(
+    "seed-header",
+    "The first line of a seed names its columns",
+    "dbt puts these names between quotation marks, and one that has such a mark itself would end there.",
+)
 REF_CYCLE = _error(
     "ref-cycle", "Models do not refer to themselves", "Not by way of others either: none could be first."
 )
@@ -95,6 +105,12 @@ JINJA_FORBIDDEN = _error(
     "What asks the database while it renders, reads the environment, or reaches into dbt, could do what SQL may not. "
     "There is `ref`, `source`, `var`, `this`, `is_incremental`, `config`, macros of the overlay and of the core "
     "project, and dbt's cross-database macros.",
+)
+JINJA_TENANT = _error(
+    "jinja-tenant",
+    "Jinja prints the organisation and the time, and looks at neither",
+    "What is compared, cut up or counted could make other SQL for another organisation, or on another day, than what "
+    "was tried here. Compare in SQL: there is `{{ current_day() }}`, and `{{ tenant_filter('organization_id') }}`.",
 )
 MACRO_OVERRIDE = _error(
     "macro-override",
@@ -129,6 +145,12 @@ SQL_SELECT = _error(
     "sql-select",
     "A model is one SELECT",
     "One statement, that writes nothing: no `;` with another one behind it, no data-modifying CTE, no `into`, no lock.",
+)
+SQL_TABLE = _error(
+    "sql-table",
+    "Tables are named by `ref` and `source`",
+    "A name without a schema may be anybody's table, and one with another schema is somebody's; besides, dbt would not "
+    "know what to build first.",
 )
 SQL_FUNCTION = _error(
     "sql-function",

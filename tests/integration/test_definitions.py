@@ -72,6 +72,93 @@ def test_every_file_of_a_hostile_repository_is_refused_and_nothing_is_changed(
     assert not Path("/tmp/owned").exists()
 
 
+LOOKING_AT_THE_TENANT = {
+    "slug": "{{ 1 if var('organization_slug') == 'acme' else 2 }}",
+    "schema": "{{ 1 if 'acme' in target.schema else 2 }}",
+    # Equal in the trial, and for no organisation.
+    "shared": "{{ 1 if var('shared_schema') == target.schema else 2 }}",
+    "raw": "{{ 1 if var('raw_schema') == 'analytics_raw' else 2 }}",
+    "role": "{{ target.user | length }}",
+    "time": "{{ run_started_at.year }}",
+    "run": "{{ 1 if invocation_id > 'a' else 2 }}",
+    "relation": "{{ 1 if ref('fct_throughput').schema == 'a' else 2 }}",
+    "nested": "{{ 1 if [[[[[[[[target.schema]]]]]]]] == [[[[[[[['x']]]]]]]] else 2 }}",
+    "identity": "{{ var('organization_id') % 7 }}",
+}
+
+
+def test_jinja_prints_the_tenant_and_the_time_and_looks_at_neither(trials: Trials, tmp_path: Path) -> None:
+    files = {f"{MODELS}{name}.sql": f"select {text} as x" for name, text in LOOKING_AT_THE_TENANT.items()}
+    files[MODELS + "by_macro.sql"] = "select {{ letters_of(this) }} as x"
+    files["analytics/dbt/macros/letters.sql"] = "{% macro letters_of(it) %}{{ (it ~ '') | length }}{% endmacro %}"
+    files[MODELS + "prints.sql"] = """select '{{ target.schema }}' as a, '{{ run_started_at }}' as b, '{{ this }}' as c,
+        {{ var('organization_id') }} as d, '{{ invocation_id }}' as e, '{{ var('organization_slug') ~ '!' }}' as f
+        from {{ ref('fct_throughput') }} where {{ tenant_filter('project_id') }}"""
+
+    found = validated(repository(tmp_path, files), trials)
+
+    assert told(found) == {(f"{name}.sql", 1, "jinja-tenant") for name in [*LOOKING_AT_THE_TENANT, "letters"]}
+
+
+def test_yaml_that_looks_at_the_tenant_is_told_in_its_file(trials: Trials, tmp_path: Path) -> None:
+    elsewhere = "{{ 'public' if target.schema == 'analytics_org_acme' else var('organization_schema') }}"
+    files = {MODELS + "sources.yml": f'sources: [{{name: crm, schema: "{elsewhere}", tables: [{{name: deals}}]}}]\n'}
+
+    found = validated(repository(tmp_path, files), trials)
+
+    assert told(found) == {("sources.yml", 1, "jinja-tenant")}
+
+
+def test_what_dbt_writes_into_statements_of_its_own_is_judged(trials: Trials, tmp_path: Path) -> None:
+    configured = """{{ config(materialized='incremental', unique_key='a' ~ ('%c' % 59) ~ ' drop table x',
+    incremental_predicates=["true) or exists (select 1 from public.users"],
+    indexes=[{'columns': ['a); drop table x; --']}]) }}
+select 1 as a, 2 as "b"" int); drop table x; --"
+"""
+    described = """models:
+  - name: described
+    config: {contract: {enforced: true}}
+    columns:
+      - name: a
+        data_type: int); drop table x; --
+        constraints: [{type: check, expression: "true); drop table x; --"}]
+      - name: b); drop table x; --
+        data_type: int
+        data_tests:
+          - not_null: {config: {where: "true) or (pg_sleep(1) is null", error_if: "> (select 1)", fail_calc: "1; drop"}}
+unit_tests:
+  - name: replaced
+    model: described
+    overrides: {macros: {current_day: "now()); drop table x; --"}}
+    given: []
+    expect: {rows: [{a: 1}]}
+"""
+    seeds = """seeds:
+  - name: sizes
+    config: {column_types: {points: "int); drop table x; --"}}
+    columns:
+      - name: points
+        data_tests: [{not_null: {config: {where: "1;"}}}]
+"""
+    files = {
+        MODELS + "configured.sql": configured,
+        MODELS + "described.sql": "select 1 as a, 2 as b",
+        MODELS + "described.yml": described,
+        "analytics/dbt/seeds/sizes.csv": "points\n1\n",
+        "analytics/dbt/seeds/sizes.yml": seeds,
+    }
+
+    found = validated(repository(tmp_path, files), trials)
+
+    words = {(Path(problem.file).name, problem.message.partition(":")[0]) for problem in found.problems}
+    assert words >= {
+        *(("configured.sql", key) for key in ("unique_key", "incremental_predicates", "indexes")),
+        *(("described.yml", key) for key in ("data_type", "constraints", "columns", "where", "error_if", "fail_calc")),
+        ("described.yml", "overrides"),
+        *(("sizes.yml", key) for key in ("column_types", "where")),
+    }
+
+
 def test_of_what_is_built_on_a_bad_file_nothing_is_told(trials: Trials, tmp_path: Path) -> None:
     board = (EXAMPLES / "rules/widget-model/right/.kiket/analytics/dashboards/team.yaml").read_text()
     files = {
@@ -166,6 +253,7 @@ def test_jinja_that_takes_all_memory_is_refused(trials: Trials, tmp_path: Path) 
     ("sql", "rule"),
     [
         ("select 1 as one; drop table dim_projects", "sql-select"),
+        ("select * from public.users", "sql-table"),
         ("copy dim_projects to '/tmp/x'", "sql-select"),
         ("select set_config('role', 'postgres', false) as x", "sql-function"),
         ("select * from dblink('dbname=x', 'select 1') as t(a int)", "sql-function"),

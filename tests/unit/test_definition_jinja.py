@@ -50,6 +50,21 @@ def known() -> Known:
         "{% set c = config %}{{ c(pre_hook='drop table x') }}",
         "{{ [config][0](pre_hook='x') }}",
         "{% do config.context_config.add_config_call({}) %}",
+        "{{ model.created_at }}",
+        "{% set m = model %}{{ m.created_at }}",
+        "{% macro m(model) %}{{ model }}{% endmacro %}{{ model }}",
+        "{{ should_full_refresh() }}",
+        "{{ check_schemas() }}",
+        "{{ postgres__get_relations() }}",
+        "{% if false %}{% set check_schemas = 1 %}{% endif %}{{ check_schemas() }}",
+        "{% if false %}{% set kiket_analytics = 1 %}{% endif %}{{ kiket_analytics.check_schemas() }}",
+        # Neither of these is bound where it is read.
+        "{% for adapter in [1] %}{% endfor %}{{ adapter }}",
+        "{% for adapter in adapter.x() %}{% endfor %}",
+        "{% for x in [] %}{% else %}{% for adapter in [] %}{% else %}{{ adapter }}{% endfor %}{% endfor %}",
+        "{% macro m(adapter=adapter) %}{% endmacro %}",
+        "{% with adapter = adapter %}{% endwith %}",
+        "{% for metric in [1] %}{% set metric = 1 %}{% endfor %}",
     ],
 )
 def test_what_reaches_beyond_printing_is_refused(text: str, known: Known) -> None:
@@ -69,6 +84,11 @@ def test_what_reaches_beyond_printing_is_refused(text: str, known: Known) -> Non
         "{% macro in_hours(column, unit='h') %}{{ column }}{{ unit }}{{ varargs }}{% endmacro %}{{ in_hours('x') }}",
         "{% test is_even(model, column_name) %}select * from {{ model }} where {{ column_name }} % 2 = 1{% endtest %}",
         "{% docs board %}# A {{ page }} of docs{% enddocs %}",
+        "{% for metric in ['a', 'b'] %}{{ metric }}{% endfor %}",
+        "{% for sql, write in [('a', 1)] if write %}{{ sql }}{% endfor %}",
+        "{% macro m(metric, env, graph=1) %}{{ metric }}{{ env.x }}{{ graph['y'] }}{% endmacro %}",
+        "{% with function = 1 %}{{ function }}{% endwith %}",
+        "{{ model.name }} {{ model.meta.owner }} {{ organization_schema() }}",
         "{{ config(materialized='incremental', unique_key='x', incremental_strategy='delete+insert') }}",
     ],
 )

@@ -15,7 +15,8 @@ from tests.support import rule_page
 
 EXAMPLES = Path(__file__).parents[1] / "repositories" / "rules"
 # Found in the trial only, which integration tests do for all examples at once.
-BY_TRIAL = {rules.DBT, rules.DATABASE, rules.SQL_SYNTAX, rules.SQL_SELECT, rules.SQL_FUNCTION, rules.SQL_CATALOG}
+OF_SQL = {rules.SQL_SYNTAX, rules.SQL_SELECT, rules.SQL_FUNCTION, rules.SQL_CATALOG, rules.SQL_TABLE}
+BY_TRIAL = {rules.DBT, rules.DATABASE, rules.JINJA_TENANT, rules.SOURCE_SCHEMA, rules.SEED_HEADER} | OF_SQL
 # Their examples would be many or large files; tests of their own make these.
 WITHOUT_EXAMPLE = {rules.REPOSITORY_SIZE, rules.FILE_KIND, rules.FILE_SIZE, rules.SQL_SIZE, rules.PARSE_LIMIT}
 
@@ -51,13 +52,11 @@ def test_the_right_example_breaks_none(rule: Rule, known: Known) -> None:
     assert examined(folder, known) == []
 
 
-@pytest.mark.parametrize(
-    "rule", [rules.SQL_SYNTAX, rules.SQL_SELECT, rules.SQL_FUNCTION, rules.SQL_CATALOG], ids=lambda rule: rule.name
-)
+@pytest.mark.parametrize("rule", sorted(OF_SQL, key=lambda rule: rule.name), ids=lambda rule: rule.name)
 def test_the_sql_of_the_wrong_example_breaks_its_rule_and_no_other(rule: Rule) -> None:
     (model,) = (EXAMPLES / rule.name / "wrong").rglob("*.sql")
 
-    faults = check_sql(model.read_text().replace("{{ ref('fct_throughput') }}", "fct_throughput"))
+    faults = check_sql(model.read_text().replace("{{ ref('fct_throughput') }}", "own.fct_throughput"), {"own"})
 
     assert {fault.rule for fault in faults} == {rule}
 

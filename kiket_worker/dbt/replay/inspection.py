@@ -12,10 +12,10 @@ import os
 import sys
 from collections.abc import Callable, ItemsView, Iterable, KeysView, ValuesView
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache, wraps
-from itertools import islice
+from itertools import chain
 from types import GeneratorType
 from typing import Any, cast
 
@@ -136,6 +136,8 @@ _VARIABLES = frozenset(
         "TZ",
     ]
 )
+# What is said to be the file of a template that is in none of its own.
+CONFIGURATION = "the project's configuration"
 _DEPTH = 6
 _WIDTH = 2000
 
@@ -153,9 +155,12 @@ class Inspection:
 
 
 class Watch:
-    """What was inspected so far of a probe with these names."""
+    """What was inspected so far of a probe with these names.
 
-    def __init__(self, *, texts: Iterable[str], number: int, schema: str) -> None:
+    `schema` is that one of the texts of which it is known with what it is equal for every tenant, if there is one.
+    """
+
+    def __init__(self, *, texts: Iterable[str], number: int, schema: str | None) -> None:
         self.found: set[Inspection] = set()
         self.is_paused = False
         self._texts = list(texts)
@@ -172,16 +177,20 @@ class Watch:
             return any(text in value for text in self._texts)
         if isinstance(value, int | float | Decimal):
             return not isinstance(value, bool) and value == self._number
-        if depth == 0 or isinstance(value, jinja2.runtime.Context | GeneratorType):
-            # What is left of a generator cannot be looked at without using it up.
-            return depth > 0 and isinstance(value, GeneratorType)
-        if isinstance(value, dict):
-            return any(
-                self.names_tenant(key, depth - 1) or self.names_tenant(item, depth - 1)
-                for key, item in islice(value.items(), _WIDTH)
+        if isinstance(value, jinja2.runtime.Context):
+            return False
+        if isinstance(value, GeneratorType):  # What is left of it cannot be looked at without using it up.
+            return True
+        if isinstance(value, dict | list | tuple | set | frozenset | KeysView | ValuesView | ItemsView):
+            # Of what is too deep or too long to be looked through, it is not said that it does not.
+            return (
+                depth == 0
+                or len(value) > _WIDTH
+                or any(
+                    self.names_tenant(item, depth - 1)
+                    for item in (chain.from_iterable(value.items()) if isinstance(value, dict) else value)
+                )
             )
-        if isinstance(value, list | tuple | set | frozenset | KeysView | ValuesView | ItemsView):
-            return any(self.names_tenant(item, depth - 1) for item in islice(value, _WIDTH))
         # A relation prints its schema.
         return type(value).__name__.endswith("Relation") and self.names_tenant(str(value))
 
@@ -191,7 +200,7 @@ class Watch:
 
     def equals_for_all(self, left: object, right: object) -> bool:
         """Whether two values, of which one names the tenant, are equal for every tenant, or different for every one."""
-        if isinstance(left, date) or isinstance(right, date):
+        if self._schema is None or isinstance(left, date) or isinstance(right, date):
             return False
         if str(left) == str(right):
             return True
@@ -227,7 +236,7 @@ def install(watch: Watch) -> None:
         environment = original(node, capture_macros, native=native)
         if getattr(node, "package_name", None) in _INTERNAL_PACKAGES:
             return environment
-        return _watched(environment, watch, getattr(node, "original_file_path", None) or "the project's configuration")
+        return _watched(environment, watch, getattr(node, "original_file_path", None) or CONFIGURATION)
 
     dbt_jinja.get_environment = get_environment
     render_profile = ProfileRenderer.render_value
@@ -240,6 +249,22 @@ def install(watch: Watch) -> None:
             watch.is_paused = False
 
     ProfileRenderer.render_value = render_value  # type: ignore[method-assign]
+
+
+def follow_runs(watch: Watch, shift: timedelta = timedelta(0)) -> None:
+    """Let the watch know each run by its identifier and its time, which is shifted."""
+    import dbt.tracking  # noqa: PLC0415  # only where dbt is recorded
+    from dbt_common.invocation import get_invocation_id  # noqa: PLC0415
+
+    begin = dbt.tracking.User.__init__
+
+    def begin_shifted(self: Any, *arguments: Any, **named: Any) -> None:
+        begin(self, *arguments, **named)
+        self.run_started_at += shift
+        for text in (str(self.run_started_at), self.run_started_at.isoformat(), get_invocation_id()):
+            watch.add_text(text)
+
+    dbt.tracking.User.__init__ = begin_shifted  # type: ignore[method-assign]
 
 
 class _WatchedCode(CodeGenerator):

@@ -27,7 +27,6 @@ from dbt.context import base as context_base
 from dbt.context import providers
 from dbt.task.runnable import GraphRunnableTask
 from dbt_common.events.contextvars import get_node_info
-from dbt_common.invocation import get_invocation_id
 from psycopg.rows import DictRow, dict_row
 
 from kiket_worker.dbt.replay import inspection
@@ -170,20 +169,6 @@ def _record_graph(recording: _Recording) -> None:
     GraphRunnableTask.execute_with_hooks = execute_with_hooks  # type: ignore[method-assign]
 
 
-def _watch_the_run(watch: inspection.Watch, seconds: int) -> None:
-    """Let the watch know each run by its identifier and its time, which is shifted."""
-    delta = timedelta(seconds=seconds)
-    begin = dbt.tracking.User.__init__
-
-    def begin_shifted(self: Any, *arguments: Any, **named: Any) -> None:
-        begin(self, *arguments, **named)
-        self.run_started_at += delta
-        for text in (str(self.run_started_at), self.run_started_at.isoformat(), get_invocation_id()):
-            watch.add_text(text)
-
-    dbt.tracking.User.__init__ = begin_shifted  # type: ignore[method-assign]
-
-
 def _shift_clocks(seconds: int) -> None:
     """Every other clock that Jinja can see."""
     delta = timedelta(seconds=seconds)
@@ -231,7 +216,7 @@ def main() -> None:
     _record_relations(recording)
     _record_main_statements(recording)
     _record_graph(recording)
-    _watch_the_run(watch, request["clock_shift_seconds"])
+    inspection.follow_runs(watch, timedelta(seconds=request["clock_shift_seconds"]))
     if request["clock_shift_seconds"]:
         _shift_clocks(request["clock_shift_seconds"])
     target = Path(request["target_path"])

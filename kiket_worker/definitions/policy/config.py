@@ -15,7 +15,9 @@ _KEYS = frozenset(
     [
         *("materialized", "tags", "indexes", "unique_key", "incremental_strategy", "incremental_predicates"),
         *("on_schema_change", "contract", "description", "meta", "enabled", "docs", "persist_docs", "unlogged"),
-        *("full_refresh", "column_types", "quote_columns", "delimiter"),
+        *("full_refresh", "column_types", "quote_columns", "delimiter", "merge_update_columns", "group", "access"),
+        # Of sources.
+        *("freshness", "loaded_at_field", "event_time"),
         # Of tests.
         *("severity", "warn_if", "error_if", "where", "limit", "fail_calc"),
     ]
@@ -47,6 +49,4 @@ def _check_value(file: str, name: str, text: str, line: int) -> list[Problem]:
     if "\\" in text or "}}" in text or "%}" in text:
         # dbt writes a test's configuration into a template, and escapes quotation marks only.
         return [rules.CONFIG_KEY.problem(file, line, f"{name} has characters that would end the text it is put into")]
-    if name not in {"description", "meta", "docs"} and ";" in text:
-        return [rules.SQL_SELECT.problem(file, line, f"{name} has a semicolon, which would begin another statement")]
     return []

@@ -12,7 +12,9 @@ from dbt.include.postgres import PACKAGE_PATH as POSTGRES
 
 from kiket_worker.dbt.overlay import Kind, Overlay
 
-_MACRO = re.compile(r"\{%-?\s*(macro|test|data_test)\s+(\w+)\s*\(")
+_MACRO = re.compile(r"\{%[-+]?\s*(macro|test|data_test)\s+(\w+)\s*\(")
+# The core project's macros that print, for all overlays alike. Its others ask the database, or answer dbt.
+_PUBLIC = frozenset({"tenant_filter", "current_day", "organization_schema", "shared_schema"})
 # dbt looks for macros by such names, and takes whichever it finds.
 _DISPATCHED = re.compile(
     r"(default|postgres)__\w+|get_incremental_\w+_sql|generate_\w+_name(_for_\w+)?|materialization_\w+"
@@ -21,10 +23,14 @@ _DISPATCHED = re.compile(
 
 @dataclass(frozen=True)
 class Known:
-    """Names, without the overlay's own. `models` has the seeds too; sources are pairs of source and table."""
+    """Names, without the overlay's own. `models` has the seeds too; sources are pairs of source and table.
+
+    `private` are those of the macros that are the core project's own business.
+    """
 
     models: frozenset[str]
     macros: frozenset[str]
+    private: frozenset[str]
     sources: frozenset[tuple[str, str]]
     raw: frozenset[tuple[str, str]]
     project: str
@@ -36,13 +42,13 @@ class Known:
         models = {Path(path).stem for path in texts if path.startswith("models/") and path.endswith(".sql")}
         macros = {name for text in texts.values() for name in macros_of(text)}
         sources = {pair for path, text in texts.items() if path.endswith((".yml", ".yaml")) for pair in _sources(text)}
-        core_sources = frozenset(sources)
+        core_sources, private = frozenset(sources), frozenset(macros - _PUBLIC)
         for overlay in others.values():
             models |= overlay.models.keys()
             macros |= {name for text in overlay.of_kind(Kind.MACRO, Kind.TEST).values() for name in macros_of(text)}
             sources |= {pair for text in overlay.of_kind(Kind.MODEL).values() for pair in _sources(text)}
         name = str(yaml.safe_load(texts["dbt_project.yml"])["name"])
-        return cls(frozenset(models), frozenset(macros), frozenset(sources), core_sources, name)
+        return cls(frozenset(models), frozenset(macros), private, frozenset(sources), core_sources, name)
 
 
 def macros_of(text: str) -> list[str]:

@@ -4,7 +4,7 @@ A list of what is allowed, not of what is forbidden: dbt's context is large, and
 be a template's variable either, because Jinja looks into the context for a variable that was not set on the way taken.
 """
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -19,8 +19,10 @@ from kiket_worker.definitions.problem import Problem
 
 _ALLOWED = frozenset(
     [
-        *("ref", "source", "config", "this", "var", "is_incremental", "should_full_refresh", "target", "model", "doc"),
+        *("ref", "source", "config", "this", "var", "is_incremental", "target", "doc"),
         *("schema", "database", "identifier", "execute", "run_started_at", "invocation_id", "exceptions", "return"),
+        # Its attributes below only: others tell the time.
+        "model",
         *("log", "tojson", "fromjson", "zip", "set", "dict", "range", "namespace", "cycler", "joiner"),
         *("loop", "caller", "varargs", "kwargs"),
         # Of generic tests.
@@ -41,42 +43,30 @@ _CROSS_DATABASE = frozenset(
 # Names of dbt's context that no template may take for its own.
 _CONTEXT = frozenset(
     [
-        *("adapter", "api", "builtins", "cloud", "context", "dbt", "dbt_metadata_envs"),
-        *("dbt_version", "diff_of_two_dicts", "env_var", "fromyaml", "graph", "invocation_args_dict", "load_result"),
-        *("local_md5", "metrics", "modules", "print", "partial_parse", "pre_hooks", "post_hooks", "project_name"),
-        *("render", "run_query", "selected_resources", "self", "set_strict", "statement", "store_raw_result"),
-        *("store_result", "sql", "sql_now", "submit_python_job", "thread_id", "toyaml", "try_or_compiler_error"),
+        *("adapter", "adapter_macro", "api", "builtins", "cloud", "compiled_code", "context", "context_macro_stack"),
+        *("dbt", "dbt_metadata_envs", "dbt_postgres", "dbt_version", "defer_relation", "diff_of_two_dicts", "env"),
+        *("env_var", "flags", "fromyaml", "function", "graph", "invocation_args_dict", "load_agate_table"),
+        *("load_result", "local_md5", "metric", "metrics", "modules", "partial_parse", "post_hooks", "pre_hooks"),
+        *("print", "project_name", "relation_exists", "render", "run_query", "selected_resources", "self"),
         *(
-            "validation",
-            "write",
-            "zip_strict",
-            "flags",
-            "function",
-            "relation_exists",
-            "adapter_macro",
-            "compiled_code",
+            "set_strict",
+            "source_node",
+            "sql",
+            "sql_now",
+            "statement",
+            "store_raw_result",
+            "store_result",
+            "submit_python_job",
         ),
-        *("context_macro_stack", "defer_relation", "env", "load_agate_table", "metric"),
+        *("thread_id", "toyaml", "try_or_compiler_error", "validation", "write", "zip_strict"),
     ]
 )
 # What is called and nothing else: each of these objects leads to the adapter, to dbt's context or to its manifest by
 # attributes of its own. The attributes that may be asked for all the same are named.
 _ONLY_CALLED = _CROSS_DATABASE | frozenset(
     [
-        *(
-            "ref",
-            "source",
-            "config",
-            "var",
-            "is_incremental",
-            "should_full_refresh",
-            "exceptions",
-            "return",
-            "log",
-            "doc",
-        ),
-        *("tojson", "fromjson", "zip", "set", "dict", "range", "namespace", "cycler", "joiner", "caller"),
-        "get_where_subquery",
+        *("ref", "source", "config", "var", "is_incremental", "exceptions", "return", "log", "doc", "tojson"),
+        *("fromjson", "zip", "set", "dict", "range", "namespace", "cycler", "joiner", "caller", "get_where_subquery"),
     ]
 )
 _ATTRIBUTES = {
@@ -84,6 +74,13 @@ _ATTRIBUTES = {
     "exceptions": {"raise_compiler_error", "warn"},
     "var": {"has_var"},
 }
+# What is the same of a model whoever builds it, and whenever.
+_OF_MODELS = frozenset(
+    [
+        *("alias", "columns", "description", "fqn", "identifier", "language", "meta", "name", "original_file_path"),
+        *("package_name", "path", "resource_type", "tags", "unique_id"),
+    ]
+)
 _DEFINED = {"macro": "dbt_macro__", "docs": "dbt_docs__"}
 
 
@@ -130,14 +127,17 @@ class _Judge:
         self._own = own_macros
         self._before = lines_before
         self._stored: set[str] = set()
+        # Arguments and variables of loops around where it is looked: bound whichever way is taken.
+        self._bound: tuple[str, ...] = ()
 
     def judge(self, tree: nodes.Template, *, is_model: bool) -> None:
-        self._stored = {node.name for node in tree.find_all(nodes.Name) if node.ctx in {"store", "param"}}
+        targets = [
+            *(node.target for node in tree.find_all(nodes.Assign)),
+            *(node.target for node in tree.find_all(nodes.AssignBlock)),
+        ]
+        self._stored = {name for target in targets for name in _names(target)}
         for macro in tree.find_all(nodes.Macro):
             self._defines(macro, is_model=is_model)
-        for node in tree.find_all(nodes.Name):
-            if node.ctx in {"store", "param"} and self._is_dbts(node.name):
-                self._forbid(node.lineno, f"the name {node.name!r} is dbt's own", "Call the variable otherwise.")
         for kind in (nodes.Include, nodes.Import, nodes.FromImport, nodes.Extends):
             for other in tree.find_all(kind):
                 self._forbid(other.lineno, "other templates are not included", "Write a macro.")
@@ -147,7 +147,8 @@ class _Judge:
         self._found.problems.append(rules.JINJA_FORBIDDEN.problem(self._file, self._before + line, message, hint))
 
     def _is_dbts(self, name: str) -> bool:
-        return name in _CONTEXT or (name in macros_of_dbt() and name not in _ALLOWED | _CROSS_DATABASE)
+        is_macro = name in macros_of_dbt() and name not in _ALLOWED | _CROSS_DATABASE
+        return name in _CONTEXT or is_macro or name in self._known.macros or name == self._known.project
 
     def _defines(self, node: nodes.Macro, *, is_model: bool) -> None:
         line = self._before + node.lineno
@@ -178,15 +179,38 @@ class _Judge:
     def _visit(self, node: nodes.Node) -> None:
         if isinstance(node, nodes.Name):
             self._reads(node)
-            return
-        if isinstance(node, nodes.Getattr | nodes.Getitem):
+        elif isinstance(node, nodes.Getattr | nodes.Getitem):
             self._looks_into(node)
-            return
-        if isinstance(node, nodes.Call):
+        elif isinstance(node, nodes.Call):
             self._visit_call(node)
-            return
-        for child in node.iter_child_nodes():
+        elif isinstance(node, nodes.For):
+            self._visit_loop(node)
+        elif isinstance(node, nodes.With):
+            for value in node.values:
+                self._visit(value)
+            self._visit_bound(node.targets, node.body)
+        elif isinstance(node, nodes.Macro | nodes.CallBlock):
+            self._visit_block(node)
+        else:
+            for child in node.iter_child_nodes():
+                self._visit(child)
+
+    def _visit_loop(self, node: nodes.For) -> None:
+        for outside in (node.iter, *node.else_):
+            self._visit(outside)
+        self._visit_bound([node.target], [*([node.test] if node.test else ()), *node.body])
+
+    def _visit_block(self, node: nodes.Macro | nodes.CallBlock) -> None:
+        for outside in (*node.defaults, *([node.call] if isinstance(node, nodes.CallBlock) else ())):
+            self._visit(outside)
+        self._visit_bound(node.args, node.body)
+
+    def _visit_bound(self, targets: Iterable[nodes.Node], body: Iterable[nodes.Node]) -> None:
+        around = self._bound
+        self._bound = (*around, *(name for target in targets for name in _names(target)))
+        for child in body:
             self._visit(child)
+        self._bound = around
 
     def _visit_call(self, node: nodes.Call) -> None:
         if isinstance(node.node, nodes.Name):
@@ -200,13 +224,20 @@ class _Judge:
             self._visit(node.node)
 
     def _is_only_called(self, name: str) -> bool:
-        return name in _ONLY_CALLED or name in self._own or name in self._known.macros
+        return name in _ONLY_CALLED or name in self._own or name in self._known.macros - self._known.private
 
     def _reads(self, node: nodes.Name, *, is_called: bool = False) -> None:
         name = node.name
+        if name in self._bound and node.ctx != "store":
+            return
         if node.ctx != "load":
+            if self._is_dbts(name):
+                self._forbid(node.lineno, f"the name {name!r} is dbt's own", "Call the variable otherwise.")
             return
         self._found.called.add(name)
+        if name == "model":
+            self._forbid(node.lineno, f"of 'model', there is {', '.join(sorted(_OF_MODELS))}")
+            return
         if self._is_only_called(name):
             if not is_called:
                 self._forbid(node.lineno, f"{name!r} is called, and not looked into or passed on")
@@ -228,7 +259,10 @@ class _Judge:
             self._visit(node.arg)
         if isinstance(wanted, str) and wanted.startswith("_"):
             self._forbid(node.lineno, f"the attribute {wanted!r} is nobody's business")
-        if isinstance(node.node, nodes.Name) and node.node.name == "dbt":
+        owner = node.node.name if isinstance(node.node, nodes.Name) else ""
+        if owner in self._bound:
+            return
+        if owner == "dbt":
             if wanted not in _CROSS_DATABASE or not is_called:
                 self._forbid(
                     node.lineno,
@@ -236,7 +270,7 @@ class _Judge:
                     "There are dbt's cross-database macros.",
                 )
             return
-        if isinstance(node.node, nodes.Name) and wanted in _ATTRIBUTES.get(node.node.name, ()) and is_called:
+        if (wanted in _ATTRIBUTES.get(owner, ()) and is_called) or (owner == "model" and wanted in _OF_MODELS):
             return
         self._visit(node.node)
 
@@ -270,6 +304,13 @@ class _Judge:
         for key, value in given:
             at = self._before + value.lineno
             self._found.problems += check_config(self._file, key, list(_constants(value)), at)
+
+
+def _names(target: nodes.Node) -> Iterator[str]:
+    if isinstance(target, nodes.Name):
+        yield target.name
+    for name in target.find_all(nodes.Name):
+        yield name.name
 
 
 def _constants(node: nodes.Node) -> Iterator[Any]:

@@ -16,9 +16,8 @@ _SECTIONS = frozenset(
     ["models", "sources", "seeds", "macros", "exposures", "unit_tests", "data_tests", "tests", "groups", "analyses"]
 )
 _OTHERS = frozenset(["version", "anchors"])
-# Texts for people, in which no SQL is.
+# What is for people, and configures nothing.
 _PROSE = frozenset(["meta", "owner"])
-_LINES = frozenset([("description",), ("label",), ("url",)])
 # dbt takes these for configuration where they stand among a test's arguments.
 _OF_TESTS = frozenset(
     [
@@ -65,7 +64,7 @@ class Properties:
             for item in value.items():
                 self._check_item(section, item)
         # As dbt reads it, so that what hides a brace from that is judged.
-        self._check_texts(read_yaml(kept_literal(self.text)), ())
+        self._check_texts(read_yaml(kept_literal(self.text)))
 
     def _shape(self, line: int, message: str) -> None:
         self.problems.append(rules.YAML_SHAPE.problem(self.file, line, message))
@@ -105,7 +104,7 @@ class Properties:
             if rows is not None and isinstance(rows.content, str) and style is not None and style.content == "sql":
                 self.problems += [
                     fault.rule.problem(self.file, rows.line, f"a unit test: {fault.message}", fault.hint)
-                    for fault in check_sql(rows.content)
+                    for fault in check_sql(rows.content, ())
                 ]
 
     def _check_source(self, item: Located, source: str) -> None:
@@ -177,28 +176,20 @@ class Properties:
                         line = arguments.key_lines[name]
                         self.problems += check_config(self.file, name, list(_scalars(given)), line)
 
-    def _check_texts(self, here: Located, path: tuple[str, ...]) -> None:
+    def _check_texts(self, here: Located) -> None:
         if isinstance(here.content, dict):
-            for key, value in here.content.items():
-                self._check_texts(value, (*path, key))
+            for value in here.content.values():
+                self._check_texts(value)
         elif isinstance(here.content, list):
             for item in here.content:
-                self._check_texts(item, path)
-        elif isinstance(here.content, str):
-            self._check_text(here.content, here.line, path)
-
-    def _check_text(self, text: str, line: int, path: tuple[str, ...]) -> None:
-        if OPENING.search(text):
-            template: Template = examine(self.file, text, self.known, self.own_macros, first_line=line)
+                self._check_texts(item)
+        elif isinstance(here.content, str) and OPENING.search(here.content):
+            template: Template = examine(self.file, here.content, self.known, self.own_macros, first_line=here.line)
             # Where a block of text begins, only YAML knows: its lines are not told apart.
             self.problems += [
-                rules.BY_NAME[found.rule].problem(self.file, line, found.message, found.hint)
+                rules.BY_NAME[found.rule].problem(self.file, here.line, found.message, found.hint)
                 for found in template.problems
             ]
-        is_prose = path[-1:] in _LINES or bool(_PROSE & set(path))
-        if ";" in text and not is_prose and "config" not in path:
-            message = "a semicolon would begin another statement"
-            self.problems.append(rules.SQL_SELECT.problem(self.file, line, message, "Take it away."))
 
 
 def _scalars(here: Located) -> Iterator[Any]:

@@ -24,11 +24,12 @@ from dbt.cli.main import dbtRunner
 from kiket_worker.dbt.bundle import core_bundle
 from kiket_worker.dbt.composition import compose
 from kiket_worker.dbt.overlay import Kind, Overlay, place_of
+from kiket_worker.dbt.replay.inspection import CONFIGURATION, Inspection, Watch, follow_runs, install
 from kiket_worker.definitions import rules
-from kiket_worker.definitions.policy.config import MATERIALIZATIONS, SHARED_TAG
 from kiket_worker.definitions.policy.core import Known
 from kiket_worker.definitions.policy.examination import Examination, examine_overlay
-from kiket_worker.definitions.policy.sql import check_sql, line_in_source
+from kiket_worker.definitions.policy.nodes import check_header, judge_node, judge_source
+from kiket_worker.definitions.policy.sql import Fault, check_sql, line_in_source
 from kiket_worker.definitions.problem import Problem
 from kiket_worker.definitions.trial.words import line_of, words_of
 
@@ -45,6 +46,11 @@ class _Trial:
         self.overlay = Overlay(request["files"])
         self.others = {name: Overlay(files) for name, files in request["others"].items()}
         self.arguments: list[str] = request["arguments"]
+        # Where the trial builds, and what it may read; none of these names is known to the author.
+        self.schema: str = request["schema"]
+        self.schemas: list[str] = request["schemas"]
+        self.watch = Watch(texts=[*self.schemas, *request["names"]], number=request["organization_id"], schema=None)
+        self.inspected: set[Inspection] = set()
         self.problems: list[Problem] = []
         self.reporting = threading.Lock()
         self.at = ""
@@ -122,7 +128,23 @@ class _Trial:
         self.report("")
         # Each command has a manifest of its own: what one has compiled, the next would take for compiled already.
         runner = dbtRunner(manifest=manifest.deepcopy() if manifest else None)
-        return runner.invoke([command, *self.arguments, *arguments])
+        outcome = runner.invoke([command, *self.arguments, *arguments])
+        self.found(self.inspections())
+        return outcome
+
+    def inspections(self) -> Iterator[Problem]:
+        """What the overlay's Jinja has looked at since this was last asked, and that differs between organisations."""
+        fresh, self.inspected = self.watch.found - self.inspected, set(self.watch.found)
+        for found in sorted(fresh, key=str):
+            if path := self.places.get(found.file):
+                yield rules.JINJA_TENANT.problem(path, found.line, f"Jinja {found.what}")
+            elif found.file == CONFIGURATION:
+                yield rules.JINJA_TENANT.problem(self.configured_by_jinja(), 1, f"Jinja in YAML {found.what}")
+
+    def configured_by_jinja(self) -> str:
+        """A file of YAML that has Jinja; of what dbt renders there, it does not say from which one it is."""
+        files = (path for path, text in self.overlay.files.items() if path.endswith((".yml", ".yaml")) and "{{" in text)
+        return next((path for path in files if path in self.places.values() and path not in self.left_out), "")
 
     def problem_of(self, fault: BaseException) -> Problem:
         """What dbt says when it stops at a file."""
@@ -149,18 +171,28 @@ class _Trial:
     def judge_configuration(self, manifest: Any) -> None:
         """Once more what the policy has judged by texts, as dbt has understood it in the end."""
         for node in list(self.nodes(manifest)):
-            if node.resource_type not in {"model", "seed"}:
-                continue
-            path, config = self.places[node.original_file_path], node.config
-            if node.resource_type == "model" and config.materialized not in MATERIALIZATIONS:
-                message = f"the materialisation {config.materialized!r} is not run"
-                self.found([rules.MATERIALIZATION.problem(path, 1, message)])
-            if config.pre_hook or config.post_hook or getattr(config, "sql_header", None):
-                self.found([rules.HOOK.problem(path, 1, f"{node.name} has hooks")])
-            is_elsewhere = node.schema != os.environ["DBT_ORGANIZATION_SCHEMA"] or node.alias != node.name
-            if is_elsewhere or SHARED_TAG in node.tags or config.grants:
-                message = f"{node.name} would be built elsewhere, or for others"
-                self.found([rules.CONFIG_KEY.problem(path, 1, message)])
+            self.found(self.located(judge_node(node, self.schema, self.schemas), node))
+        for source in manifest.sources.values():
+            if self.places.get(source.original_file_path, "") in self.overlay.files.keys() - self.left_out:
+                self.found(self.located(judge_source(source, self.schemas), source))
+        for node in list(self.nodes(manifest)):
+            if node.resource_type == "seed":
+                text, config = self.overlay.files[self.places[node.original_file_path]], node.config
+                delimiter = config.get("delimiter") or ","
+                is_quoted = config.get("quote_columns") is not False
+                self.found(self.located(check_header(text, delimiter, is_quoted=is_quoted), node))
+
+    def located(self, faults: Iterable[Fault], node: Any) -> Iterator[Problem]:
+        """Problems of a node, told in the file that has the word of each: its own, or the one that describes it."""
+        own = self.places[node.original_file_path]
+        described = self.places.get(str(getattr(node, "patch_path", None) or "").partition("://")[2], own)
+        for fault in faults:
+            for path in (own, described):
+                lines = self.overlay.files[path].splitlines()
+                number = next((n for n, line in enumerate(lines, 1) if fault.word and fault.word in line), 0)
+                if number:
+                    break
+            yield fault.rule.problem(path if number else own, number or 1, fault.message, fault.hint)
 
     def judge_statements(self, manifest: Any, selection: list[str]) -> None:
         """Compile, and judge what Postgres would be given. What was not judged is not built."""
@@ -171,7 +203,7 @@ class _Trial:
         judged = set()
         for result in results:
             node = result.node
-            if path := self.places.get(node.original_file_path):
+            if (path := self.places.get(node.original_file_path)) and node.resource_type != "seed":
                 judged.add(node.name)
                 self.found(self.faults_of(node, path, result))
         names = selection[1:] or [node.name for node in self.nodes(manifest) if node.resource_type == "model"]
@@ -184,7 +216,7 @@ class _Trial:
             words = words_of(result.message or "dbt did not compile it", self.places)
             yield rules.DBT.problem(path, line_of(result.message or "", node.raw_code), words)
             return
-        for fault in check_sql(node.compiled_code):
+        for fault in check_sql(node.compiled_code, self.schemas):
             line = line_in_source(fault, node.raw_code, node.compiled_code)
             yield fault.rule.problem(path, line, fault.message, fault.hint)
 
@@ -195,7 +227,7 @@ class _Trial:
         return ["--select", *(f"+{name}" for name in [*names, *sorted(shown & self.core_models)])]
 
     def everything(self) -> list[str]:
-        return ["--select", f"path:models/definitions/{self.name}", f"path:tests/definitions/{self.name}"]
+        return ["--select", *(f"path:{folder}/definitions/{self.name}" for folder in ("models", "tests", "seeds"))]
 
     def build(self, manifest: Any, selection: list[str]) -> None:
         """Build; what Postgres refuses is a problem of the model.
@@ -268,6 +300,8 @@ def main() -> None:
     """Try what the request names."""
     resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
     trial = _Trial(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
+    install(trial.watch)
+    follow_runs(trial.watch)
     _watch_files(trial)
     try:
         trial.run()
