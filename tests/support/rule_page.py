@@ -17,8 +17,9 @@ and from the example repositories under `tests/repositories/rules`, which the te
 its rule, each right one breaks none.
 
 What is allowed in Jinja of overlays: `ref`, `source`, `var`, `this`, `is_incremental()`, `config(…)`, `target`,
-`model`, `execute`, `run_started_at`, `invocation_id`, `exceptions`, `return`, `log`, `tojson`, `fromjson`, `doc`, what
-Jinja has itself, macros of the overlay and of the core project (`tenant_filter`, `current_day`), and dbt's
+`model.name` and the like, `execute`, `run_started_at`, `invocation_id`, `exceptions`, `return`, `log`, `tojson`,
+`fromjson`, `doc`, what Jinja has itself, macros of the overlay, those of the core project that print (`tenant_filter`,
+`current_day`, `organization_schema`, `shared_schema`), and dbt's
 [cross-database macros](https://docs.getdbt.com/reference/dbt-jinja-functions/cross-database-macros), also by `dbt.`.
 """
 # Their examples would be many files, or large ones, or none that a repository can hold.
