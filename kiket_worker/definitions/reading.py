@@ -20,6 +20,8 @@ from kiket_worker.errors import UsageError
 MOST_ENTRIES = 5000
 MOST_FILE_BYTES = 256 * 1024
 MOST_BYTES = 8 * 1024 * 1024
+# Reading it takes four seconds at most, whatever is in it, and so does what dashboards need of it once more.
+MOST_YAML_BYTES = 1024 * 1024
 _MOST_PATH = 200
 
 _PATH = re.compile(r"(\.kiket/)?[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
@@ -35,6 +37,7 @@ class Repository:
     files: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     characters: int = 0
+    yaml_characters: int = 0
 
     @property
     def overlay(self) -> Overlay:
@@ -132,6 +135,9 @@ def _read(root: Path, path: str, entry: os.DirEntry[str], repository: Repository
     if repository.characters > MOST_BYTES:
         raise _TooMany(f"the definitions are larger than {MOST_BYTES} bytes together")
     if PurePosixPath(path).suffix in {".yml", ".yaml"}:
+        repository.yaml_characters += len(text)
+        if repository.yaml_characters > MOST_YAML_BYTES:
+            raise _TooMany(f"the YAML files are larger than {MOST_YAML_BYTES} bytes together")
         try:
             read_yaml(text)
         except InvalidYaml as fault:

@@ -18,7 +18,8 @@ def _warning(name: str, title: str, why: str) -> Rule:
 REPOSITORY_SIZE = _error(
     "repository-size",
     "A repository is small enough to be looked at",
-    "At most 5,000 files and folders lie where definitions are, 8 MiB together, with at most 200 models.",
+    "At most 5,000 files and folders lie where definitions are, 8 MiB together, of that 1 MiB YAML, with at most 200 "
+    "models.",
 )
 FILE_KIND = _error(
     "file-kind",
@@ -46,7 +47,9 @@ FILE_LINE_ENDS = _warning(
 
 # YAML.
 YAML_SYNTAX = _error(
-    "yaml-syntax", "YAML files can be read", "Tags and merged keys are not read either: write plainly."
+    "yaml-syntax",
+    "YAML files can be read",
+    "Tags, merged keys and numbers of more than 100 digits are not read either: write plainly.",
 )
 YAML_DUPLICATE_KEY = _error(
     "yaml-duplicate-key", "A key stands once", "YAML would take one of the values, and not say which."
