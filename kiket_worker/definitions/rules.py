@@ -64,7 +64,8 @@ YAML_SHAPE = _error(
     "yaml-shape",
     "YAML of dbt describes the overlay's own resources",
     "A file is a mapping of `models`, `sources`, `seeds`, `macros`, `exposures`, `unit_tests` and the like, each a "
-    "list of mappings with a `name`. Snapshots, metrics, saved queries and semantic models are not built.",
+    "list of mappings with a `name`, which is not empty. Snapshots, metrics, saved queries and semantic models are "
+    "not built.",
 )
 
 # Names.
@@ -84,8 +85,16 @@ CORE_OVERRIDE = _error(
     "What the core project has, other dashboards rely on: models, macros and sources of its names cannot be replaced "
     "or described anew.",
 )
-REF_MISSING = _error("ref-missing", "`ref` names a model that there is", "Core models and the overlay's own count.")
-SOURCE_MISSING = _error("source-missing", "`source` names a table that is declared", "In the core project or here.")
+REF_MISSING = _error(
+    "ref-missing",
+    "`ref` names a model that there is",
+    "Core models and the overlay's own count. Names are given by position, as dbt reads them, not by keywords.",
+)
+SOURCE_MISSING = _error(
+    "source-missing",
+    "`source` names a table that is declared",
+    "In the core project or here. Both names are given by position, as dbt reads them.",
+)
 REF_CYCLE = _error(
     "ref-cycle", "Models do not refer to themselves", "Not by way of others either: none could be first."
 )

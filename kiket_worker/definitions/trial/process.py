@@ -20,6 +20,7 @@ from typing import Any
 
 import dbt_common.clients.jinja as dbt_jinja
 from dbt.cli.main import dbtRunner
+from dbt.task.compile import CompileTask
 
 from kiket_worker.dbt.bundle import core_bundle
 from kiket_worker.dbt.composition import compose
@@ -180,11 +181,22 @@ class _Trial:
                 self.found([rules.DBT.problem(self.places[node.original_file_path], 1, "dbt did not compile it")])
 
     def faults_of(self, node: Any, path: str, result: Any) -> Iterator[Problem]:
+        if result.status == "skipped":  # For what is wrong with another.
+            self.unbuilt.add(node.name)
+            return
         if result.status == "error" or not node.compiled_code:
             words = words_of(result.message or "dbt did not compile it", self.places)
             yield rules.DBT.problem(path, line_of(result.message or "", node.raw_code), words)
             return
-        for fault in check_sql(node.compiled_code):
+        try:
+            faults = check_sql(node.compiled_code)
+        except MemoryError:
+            raise
+        except Exception as odd:  # Of the parser, which expects no such text.
+            message = f"the SQL has something that nobody expects ({type(odd).__name__})"
+            yield rules.SQL_SYNTAX.problem(path, 1, message)
+            return
+        for fault in faults:
             line = line_in_source(fault, node.raw_code, node.compiled_code)
             yield fault.rule.problem(path, line, fault.message, fault.hint)
 
@@ -264,11 +276,17 @@ def _watch_files(trial: _Trial) -> None:
     dbt_jinja.get_environment = get_environment
 
 
+def _compile_all() -> None:
+    """Have `dbt compile` tell every model's error: by itself it stops at one, and says nothing of the others."""
+    CompileTask.raise_on_first_error = lambda self: False  # type: ignore[method-assign]
+
+
 def main() -> None:
     """Try what the request names."""
     resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
     trial = _Trial(json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")))
     _watch_files(trial)
+    _compile_all()
     try:
         trial.run()
     except MemoryError:
