@@ -157,8 +157,9 @@ SQL_SIZE = _error("sql-size", "A compiled model has at most 512 KiB", "Postgres 
 TENANCY_FILTER = _warning(
     "tenancy-filter",
     "Models over raw tables filter by organisation",
-    "The database shows an organisation its own rows only; the filter keeps a model right, and fast, where an "
-    "installation has one role for all.",
+    "Each SELECT with a raw table in its FROM has a condition on `organization_id` in its own WHERE or JOIN, best by "
+    "`tenant_filter`. The database shows an organisation its own rows only; the filter keeps a model right, and fast, "
+    "where an installation has one role for all.",
 )
 
 # dbt and Postgres.

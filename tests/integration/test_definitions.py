@@ -259,6 +259,26 @@ def test_warnings_do_not_keep_a_repository_from_being_published(trials: Trials, 
     assert found.is_valid
 
 
+def test_a_raw_table_without_a_filter_is_told_however_it_is_named(trials: Trials, tmp_path: Path) -> None:
+    files = {
+        MODELS + "commented.sql": "-- organization_id\nselect id, organization_id\nfrom {{ source('raw', 'issues') }}",
+        MODELS + "built.sql": "select id from\n{{ var('raw_schema') }}.issues",
+        MODELS + "own.yml": "sources:\n  - name: mine\n    schema: \"{{ var('raw_schema') }}\"\n"
+        "    tables:\n      - name: issues",
+        MODELS + "aliased.sql": "select id from {{ source('mine', 'issues') }} as organization_id",
+        MODELS + "filtered.sql": "select id from {{ source('raw', 'organizations') }} where {{ tenant_filter('id') }}",
+        MODELS + "staged.sql": "select issue_id from {{ ref('stg_issues') }}",
+    }
+
+    found = validated(repository(tmp_path, files), trials)
+
+    assert told(found) == {
+        ("commented.sql", 3, "tenancy-filter"),
+        ("built.sql", 2, "tenancy-filter"),
+        ("aliased.sql", 1, "tenancy-filter"),
+    }
+
+
 def test_where_one_role_is_shared_a_trial_sees_no_rows_and_leaves_nothing(
     sample_database: Any, ledger: Database, tmp_path: Path
 ) -> None:

@@ -15,7 +15,10 @@ from tests.support import rule_page
 
 EXAMPLES = Path(__file__).parents[1] / "repositories" / "rules"
 # Found in the trial only, which integration tests do for all examples at once.
-BY_TRIAL = {rules.DBT, rules.DATABASE, rules.SQL_SYNTAX, rules.SQL_SELECT, rules.SQL_FUNCTION, rules.SQL_CATALOG}
+BY_TRIAL = {
+    *(rules.DBT, rules.DATABASE, rules.SQL_SYNTAX, rules.SQL_SELECT, rules.SQL_FUNCTION, rules.SQL_CATALOG),
+    rules.TENANCY_FILTER,
+}
 # Their examples would be many or large files; tests of their own make these.
 WITHOUT_EXAMPLE = {rules.REPOSITORY_SIZE, rules.FILE_KIND, rules.FILE_SIZE, rules.SQL_SIZE, rules.PARSE_LIMIT}
 

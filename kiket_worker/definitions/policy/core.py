@@ -26,7 +26,6 @@ class Known:
     models: frozenset[str]
     macros: frozenset[str]
     sources: frozenset[tuple[str, str]]
-    raw: frozenset[tuple[str, str]]
     project: str
 
     @classmethod
@@ -36,13 +35,12 @@ class Known:
         models = {Path(path).stem for path in texts if path.startswith("models/") and path.endswith(".sql")}
         macros = {name for text in texts.values() for name in macros_of(text)}
         sources = {pair for path, text in texts.items() if path.endswith((".yml", ".yaml")) for pair in _sources(text)}
-        core_sources = frozenset(sources)
         for overlay in others.values():
             models |= overlay.models.keys()
             macros |= {name for text in overlay.of_kind(Kind.MACRO, Kind.TEST).values() for name in macros_of(text)}
             sources |= {pair for text in overlay.of_kind(Kind.MODEL).values() for pair in _sources(text)}
         name = str(yaml.safe_load(texts["dbt_project.yml"])["name"])
-        return cls(frozenset(models), frozenset(macros), frozenset(sources), core_sources, name)
+        return cls(frozenset(models), frozenset(macros), frozenset(sources), name)
 
 
 def macros_of(text: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 from kiket_worker.dbt.overlay import Kind, Overlay, kind_of
 from kiket_worker.definitions import rules
 from kiket_worker.definitions.policy.core import Known, macros_of
-from kiket_worker.definitions.policy.jinja import Template, examine
+from kiket_worker.definitions.policy.jinja import examine
 from kiket_worker.definitions.policy.names import check_cycles, check_names, check_refs, check_sources
 from kiket_worker.definitions.policy.properties import Properties
 from kiket_worker.definitions.problem import Problem
@@ -121,23 +121,9 @@ def _template(
 ) -> _File:
     found = examine(path, text, known, own_macros, is_model=is_model)
     problems += found.problems
-    if is_model:
-        problems += _unfiltered(path, text, found, known)
     # Of what Jinja could not read, nothing is known but what it looks like.
     macros = set(found.macros) or (set(macros_of(text)) if found.problems else set())
     return _File(macros=macros, refs=found.refs, sources=found.sources, called=found.called)
-
-
-def _unfiltered(path: str, text: str, template: Template, known: Known) -> Iterable[Problem]:
-    raw = [(f"{source}.{table}", line) for source, table, line in template.sources if (source, table) in known.raw]
-    if raw and "tenant_filter" not in template.called and "organization_id" not in text:
-        name, line = raw[0]
-        yield rules.TENANCY_FILTER.problem(
-            path,
-            line,
-            f"the model reads {name} without a filter by organisation",
-            "Add `where {{ tenant_filter('organization_id') }}`, or read a staging model.",
-        )
 
 
 def _clashing_macros(files: dict[str, _File]) -> Iterable[Problem]:

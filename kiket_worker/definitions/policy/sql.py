@@ -44,6 +44,7 @@ _HINTS = {
     rules.SQL_SELECT.name: "Write one `select …`, or `with … select …`.",
     rules.SQL_CATALOG.name: "Read models and sources only.",
     rules.SQL_FUNCTION.name: "Take the call away.",
+    rules.TENANCY_FILTER.name: "Add `where {{ tenant_filter('organization_id') }}`, or read a staging model.",
     rules.SQL_SIZE.name: "Split the model into several.",
 }
 

@@ -29,7 +29,8 @@ from kiket_worker.definitions import rules
 from kiket_worker.definitions.policy.config import MATERIALIZATIONS, SHARED_TAG
 from kiket_worker.definitions.policy.core import Known
 from kiket_worker.definitions.policy.examination import Examination, examine_overlay
-from kiket_worker.definitions.policy.sql import check_sql, line_in_source
+from kiket_worker.definitions.policy.sql import Fault, check_sql, line_in_source
+from kiket_worker.definitions.policy.tenancy import check_tenancy
 from kiket_worker.definitions.problem import Problem
 from kiket_worker.definitions.trial.words import line_of, words_of
 
@@ -46,6 +47,7 @@ class _Trial:
         self.overlay = Overlay(request["files"])
         self.others = {name: Overlay(files) for name, files in request["others"].items()}
         self.arguments: list[str] = request["arguments"]
+        self.variables: dict[str, Any] = json.loads(self.arguments[self.arguments.index("--vars") + 1])
         self.problems: list[Problem] = []
         self.reporting = threading.Lock()
         self.at = ""
@@ -189,7 +191,7 @@ class _Trial:
             yield rules.DBT.problem(path, line_of(result.message or "", node.raw_code), words)
             return
         try:
-            faults = check_sql(node.compiled_code)
+            faults = [*check_sql(node.compiled_code), *self.untenanted(node)]
         except MemoryError:
             raise
         except Exception as odd:  # Of the parser, which expects no such text.
@@ -199,6 +201,12 @@ class _Trial:
         for fault in faults:
             line = line_in_source(fault, node.raw_code, node.compiled_code)
             yield fault.rule.problem(path, line, fault.message, fault.hint)
+
+    def untenanted(self, node: Any) -> list[Fault]:
+        if node.resource_type != "model":
+            return []
+        raw_schemas = {self.variables["raw_schema"], self.variables["ledger_schema"]}
+        return check_tenancy(node.compiled_code, raw_schemas, self.variables["organization_id"])
 
     def wanted(self) -> list[str]:
         """The overlay's own nodes, and what they or its dashboards read of the core project and of other overlays."""
