@@ -32,9 +32,13 @@ _BOM = "\ufeff"
 
 @dataclass
 class Repository:
-    """What was read: the texts that are as they should be, and what is wrong with the others."""
+    """What was read: the texts that are as they should be, and what is wrong with the others.
+
+    `unread` are the texts of the others, as far as they are texts: their lines are shown beside what is wrong.
+    """
 
     files: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     characters: int = 0
     yaml_characters: int = 0
@@ -130,6 +134,7 @@ def _read(root: Path, path: str, entry: os.DirEntry[str], repository: Repository
         return
     text = _text(path, content, problems)
     if text is None:
+        repository.unread[path] = content.decode("utf-8", "replace")
         return
     repository.characters += len(text)
     if repository.characters > MOST_BYTES:
@@ -142,6 +147,7 @@ def _read(root: Path, path: str, entry: os.DirEntry[str], repository: Repository
             read_yaml(text)
         except InvalidYaml as fault:
             problems.append(rules.BY_NAME[fault.rule].problem(path, fault.line, str(fault)))
+            repository.unread[path] = text
             return
     repository.files[path] = text
 

@@ -85,7 +85,9 @@ def read_yaml(text: str) -> Located:
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark or fault.context_mark
         words = " ".join(str(word) for word in (fault.context, fault.problem) if word)
-        raise InvalidYaml("yaml-syntax", mark.line + 1 if mark else 1, f"this is no YAML: {words}") from None
+        # What is missing at the end is told at the last line that has something.
+        line = min(mark.line, text.rstrip().count("\n")) + 1 if mark else 1
+        raise InvalidYaml("yaml-syntax", line, f"this is no YAML: {words}") from None
     except yaml.YAMLError as fault:
         raise InvalidYaml("yaml-syntax", 1, f"this is no YAML: {' '.join(str(fault).split())}") from None
 

@@ -30,7 +30,7 @@ MODELS = "analytics/dbt/models/"
         ("a: 1\n[b]: 1", "yaml-syntax", 2),
         ("a: 1\n&x b: 1", "yaml-anchor", 2),
         ("a: 1\n<<: {b: 1}", "yaml-syntax", 2),
-        ("a: 1\nb: [", "yaml-syntax", 3),
+        ("a: 1\nb: [\n\n", "yaml-syntax", 2),
         ("a: 1\nb: &x 1\nc: *x", "yaml-anchor", 2),
         ("a: 1\na: 2", "yaml-duplicate-key", 2),
         ("a: 1\n---\nb: 2", "yaml-syntax", 2),
