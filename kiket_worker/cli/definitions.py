@@ -62,7 +62,7 @@ def validate_repository(
     elif output is Format.SARIF:
         print_json(as_sarif(validation.problems))
     else:
-        for line in as_lines(validation.problems, validation.overlay.files):
+        for line in as_lines(validation.problems, validation.texts):
             typer.echo(line)
     if not validation.is_valid:
         raise typer.Exit(1)
@@ -204,7 +204,7 @@ def _tell(one: Published, progress: str) -> None:
     if one.result in {Result.PUBLISHED, Result.ROLLED_BACK}:
         words += f"; run {one.run_id} builds it" if one.run_id else "; it is paused, so no refresh was asked for"
     typer.echo(" ".join(part for part in (progress, one.slug, " ".join(words.split())) if part), err=one.has_failed)
-    for line in as_lines(one.problems, {}) if one.result is Result.REFUSED else ():
+    for line in as_lines(one.problems, one.texts) if one.result is Result.REFUSED else ():
         typer.echo(line, err=True)
 
 

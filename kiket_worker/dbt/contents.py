@@ -2,12 +2,9 @@
 
 import re
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from kiket_worker.dbt.bundle import Bundle
+from kiket_worker.dbt.sources import declared_sources
 
 _EPHEMERAL = re.compile(rb"""materialized\s*=\s*["']ephemeral["']""")
 
@@ -31,22 +28,11 @@ def contents_of(bundle: Bundle) -> Contents:
     models = {path.stem: path for path in folder.rglob("*.sql")}
     shared = {name for name, path in models.items() if path.is_relative_to(folder / "shared")}
     tables = {
-        str(table.get("identifier") or table["name"])
+        table.relation
         for path in sorted([*folder.rglob("*.yml"), *folder.rglob("*.yaml")])
-        for source in _sources(path)
+        for table in declared_sources(path.read_text(encoding="utf-8", errors="replace"))
         # Tables in the organisation's own schema come from the platform's data modules, and have no gate.
-        if "organization_schema" not in str(source.get("schema", ""))
-        for table in source.get("tables") or ()
-        if isinstance(table, dict) and table.get("name")
+        if "organization_schema" not in table.schema
     }
     ephemeral = {name for name, path in models.items() if _EPHEMERAL.search(path.read_bytes())}
     return Contents(frozenset(models.keys() - shared), frozenset(shared), tuple(sorted(tables)), frozenset(ephemeral))
-
-
-def _sources(path: Path) -> list[dict[str, Any]]:
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        return []
-    found = document.get("sources") if isinstance(document, dict) else None
-    return [source for source in found if isinstance(source, dict)] if isinstance(found, list) else []

@@ -19,7 +19,7 @@ def kept_literal(text: str) -> str:
     if "exposures" not in text or not OPENING.search(text):
         return text
     try:
-        document = yaml.compose(text, Loader=yaml.SafeLoader)
+        document = yaml.compose(text, Loader=yaml.CSafeLoader)
     except yaml.YAMLError:
         return text  # dbt says it better.
     kept, at = [], 0

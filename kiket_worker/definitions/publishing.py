@@ -5,7 +5,7 @@ current ones: whoever was overtaken in the meantime begins again.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -52,7 +52,8 @@ class Result(StrEnum):
 class Published:
     """What became of one organisation. `run_id` is the refresh that was asked for, if one was.
 
-    `version` is the current one then, and None where there is none, or where that is not known.
+    `version` is the current one then, and None where there is none, or where that is not known. `texts` are the files
+    that problems are about.
     """
 
     slug: str
@@ -61,6 +62,7 @@ class Published:
     bundle_digest: str | None = None
     run_id: RunId | None = None
     problems: tuple[Problem, ...] = ()
+    texts: Mapping[str, str] = field(default_factory=dict)
     fault: KiketError | None = None
 
     @property
@@ -148,7 +150,8 @@ class Publisher:
             problems, new = check.validation.problems, check.new
             if new is None:
                 fault = DefinitionsRefused("the repository has errors: `kiket-worker definitions validate` shows them")
-                return Published(slug, Result.REFUSED, number, problems=problems, fault=fault)
+                texts = check.validation.texts
+                return Published(slug, Result.REFUSED, number, problems=problems, texts=texts, fault=fault)
             is_current = new.overlays == overlays
             if not publication.dry_run:
                 # Also of what is current: what was lost or damaged in the store is put right by publishing it again.

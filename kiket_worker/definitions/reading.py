@@ -20,6 +20,8 @@ from kiket_worker.errors import UsageError
 MOST_ENTRIES = 5000
 MOST_FILE_BYTES = 256 * 1024
 MOST_BYTES = 8 * 1024 * 1024
+# Reading it takes four seconds at most, whatever is in it, and so does what dashboards need of it once more.
+MOST_YAML_BYTES = 1024 * 1024
 _MOST_PATH = 200
 
 _PATH = re.compile(r"(\.kiket/)?[A-Za-z0-9_][A-Za-z0-9_.-]*(/[A-Za-z0-9_][A-Za-z0-9_.-]*)*")
@@ -30,11 +32,16 @@ _BOM = "\ufeff"
 
 @dataclass
 class Repository:
-    """What was read: the texts that are as they should be, and what is wrong with the others."""
+    """What was read: the texts that are as they should be, and what is wrong with the others.
+
+    `unread` are the texts of the others, as far as they are texts: their lines are shown beside what is wrong.
+    """
 
     files: dict[str, str] = field(default_factory=dict)
+    unread: dict[str, str] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     characters: int = 0
+    yaml_characters: int = 0
 
     @property
     def overlay(self) -> Overlay:
@@ -127,15 +134,20 @@ def _read(root: Path, path: str, entry: os.DirEntry[str], repository: Repository
         return
     text = _text(path, content, problems)
     if text is None:
+        repository.unread[path] = content.decode("utf-8", "replace")
         return
     repository.characters += len(text)
     if repository.characters > MOST_BYTES:
         raise _TooMany(f"the definitions are larger than {MOST_BYTES} bytes together")
     if PurePosixPath(path).suffix in {".yml", ".yaml"}:
+        repository.yaml_characters += len(text)
+        if repository.yaml_characters > MOST_YAML_BYTES:
+            raise _TooMany(f"the YAML files are larger than {MOST_YAML_BYTES} bytes together")
         try:
             read_yaml(text)
         except InvalidYaml as fault:
             problems.append(rules.BY_NAME[fault.rule].problem(path, fault.line, str(fault)))
+            repository.unread[path] = text
             return
     repository.files[path] = text
 

@@ -18,7 +18,8 @@ def as_lines(problems: Sequence[Problem], files: Mapping[str, str]) -> Iterator[
     for problem in problems:
         place = f"{problem.file}:{problem.line}" if problem.file else "repository"
         yield f"{visible(place)}: {problem.severity}: {visible(problem.message)} [{problem.rule}]"
-        lines = files.get(problem.file, "").splitlines()
+        # Only line feeds were counted.
+        lines = files.get(problem.file, "").split("\n")
         if problem.line <= len(lines) and lines[problem.line - 1].strip():
             yield f"  {problem.line:>4} | {visible(lines[problem.line - 1])[:_MOST_CHARACTERS]}"
         if problem.hint:

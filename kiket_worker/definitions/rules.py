@@ -18,7 +18,8 @@ def _warning(name: str, title: str, why: str) -> Rule:
 REPOSITORY_SIZE = _error(
     "repository-size",
     "A repository is small enough to be looked at",
-    "At most 5,000 files and folders lie where definitions are, 8 MiB together, with at most 200 models.",
+    "At most 5,000 files and folders lie where definitions are, 8 MiB together, of that 1 MiB YAML, with at most 200 "
+    "models.",
 )
 FILE_KIND = _error(
     "file-kind",
@@ -46,7 +47,9 @@ FILE_LINE_ENDS = _warning(
 
 # YAML.
 YAML_SYNTAX = _error(
-    "yaml-syntax", "YAML files can be read", "Tags and merged keys are not read either: write plainly."
+    "yaml-syntax",
+    "YAML files can be read",
+    "Tags, merged keys and numbers of more than 100 digits are not read either: write plainly.",
 )
 YAML_DUPLICATE_KEY = _error(
     "yaml-duplicate-key", "A key stands once", "YAML would take one of the values, and not say which."
@@ -61,7 +64,8 @@ YAML_SHAPE = _error(
     "yaml-shape",
     "YAML of dbt describes the overlay's own resources",
     "A file is a mapping of `models`, `sources`, `seeds`, `macros`, `exposures`, `unit_tests` and the like, each a "
-    "list of mappings with a `name`. Snapshots, metrics, saved queries and semantic models are not built.",
+    "list of mappings with a `name`, which is not empty. Snapshots, metrics, saved queries and semantic models are "
+    "not built.",
 )
 
 # Names.
@@ -81,8 +85,16 @@ CORE_OVERRIDE = _error(
     "What the core project has, other dashboards rely on: models, macros and sources of its names cannot be replaced "
     "or described anew.",
 )
-REF_MISSING = _error("ref-missing", "`ref` names a model that there is", "Core models and the overlay's own count.")
-SOURCE_MISSING = _error("source-missing", "`source` names a table that is declared", "In the core project or here.")
+REF_MISSING = _error(
+    "ref-missing",
+    "`ref` names a model that there is",
+    "Core models and the overlay's own count. Names are given by position, as dbt reads them, not by keywords.",
+)
+SOURCE_MISSING = _error(
+    "source-missing",
+    "`source` names a table that is declared",
+    "In the core project or here. Both names are given by position, as dbt reads them.",
+)
 SOURCE_SCHEMA = _error(
     "source-schema",
     "Sources lie where the organisation's rows are",
@@ -167,8 +179,9 @@ SQL_SIZE = _error("sql-size", "A compiled model has at most 512 KiB", "Postgres 
 TENANCY_FILTER = _warning(
     "tenancy-filter",
     "Models over raw tables filter by organisation",
-    "The database shows an organisation its own rows only; the filter keeps a model right, and fast, where an "
-    "installation has one role for all.",
+    "Each SELECT with a raw table in its FROM has a condition on `organization_id` in its own WHERE or JOIN, best by "
+    "`tenant_filter`. The database shows an organisation its own rows only; the filter keeps a model right, and fast, "
+    "where an installation has one role for all.",
 )
 
 # dbt and Postgres.

@@ -6,7 +6,7 @@ read_repository → tried (policy, dbt, Postgres) → check_dashboards
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from kiket_worker.dbt.overlay import Overlay
@@ -19,15 +19,24 @@ from kiket_worker.definitions.trial.trial import Trials
 
 @dataclass(frozen=True)
 class Validation:
-    """The overlay that was read, and what is wrong with it, sorted by place."""
+    """The overlay that was read, and what is wrong with it, sorted by place.
+
+    `unread` are the texts of files that are not part of it, because they cannot be read as what they should be.
+    """
 
     overlay: Overlay
     problems: tuple[Problem, ...]
+    unread: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def is_valid(self) -> bool:
         """Whether it may be published: warnings do not keep it from that."""
         return not any(problem.severity is Severity.ERROR for problem in self.problems)
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """Every text that a problem can be about."""
+        return {**self.overlay.files, **self.unread}
 
 
 def validate(root: Path, trials: Trials, *, name: str, others: Mapping[str, Overlay]) -> Validation:
@@ -51,4 +60,4 @@ def validate(root: Path, trials: Trials, *, name: str, others: Mapping[str, Over
                     schema=tried.schema,
                 )
             )
-    return Validation(repository.overlay, tuple(sorted(problems)))
+    return Validation(repository.overlay, tuple(sorted(problems)), repository.unread)

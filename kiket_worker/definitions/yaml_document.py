@@ -1,15 +1,25 @@
 """YAML of definition repositories, read with the line of each value, and without YAML's traps."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import yaml
+from yaml.constructor import SafeConstructor
+from yaml.resolver import Resolver
 
 # Beyond these a document is not somebody's dashboard, but an attempt to use up memory or the stack.
 _MOST_DEPTH = 40
 _MOST_NODES = 50_000
+# Python takes the square of their length to write long ones, and refuses to at 4,300 digits.
+_MOST_DIGITS = 100
 
-_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("null", "bool", "int", "float", "str", "timestamp", "seq", "map")}
+_NO_KEYS: dict[str, int] = {}
+
+# libyaml's: Python's own reads a hundred kilobytes a second, which is minutes for a repository of the largest size.
+_Loader = yaml.CSafeLoader
+_TAG = "tag:yaml.org,2002:"
+_SCALARS = {_TAG + name for name in ("null", "bool", "int", "float", "str", "timestamp")}
 
 
 class InvalidYaml(ValueError):
@@ -21,7 +31,7 @@ class InvalidYaml(ValueError):
         self.line = line
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Located:
     """A value with the line where it stands, counted from 1; lists and mappings hold others.
 
@@ -71,62 +81,109 @@ def read_yaml(text: str) -> Located:
     which YAML silently takes one.
     """
     try:
-        _check_events(text)
-        node = yaml.compose(text, Loader=yaml.SafeLoader)
-        return Located(1, None, {}, 0, 0) if node is None else _located(node, yaml.SafeLoader(""))
-    except InvalidYaml:
-        raise
+        return _Reader(text).document()
     except yaml.MarkedYAMLError as fault:
         mark = fault.problem_mark or fault.context_mark
         words = " ".join(str(word) for word in (fault.context, fault.problem) if word)
-        raise InvalidYaml("yaml-syntax", mark.line + 1 if mark else 1, f"this is no YAML: {words}") from None
+        # What is missing at the end is told at the last line that has something.
+        line = min(mark.line, text.rstrip().count("\n")) + 1 if mark else 1
+        raise InvalidYaml("yaml-syntax", line, f"this is no YAML: {words}") from None
     except yaml.YAMLError as fault:
         raise InvalidYaml("yaml-syntax", 1, f"this is no YAML: {' '.join(str(fault).split())}") from None
-    except (ValueError, LookupError, AttributeError, OverflowError, TypeError) as fault:
-        # Of PyYAML, for tags and escapes that no value fits.
-        raise InvalidYaml("yaml-syntax", 1, f"a value of this document cannot be read: {fault}") from None
 
 
-def _check_events(text: str) -> None:
-    """Look through the document before anything of it is built."""
-    depth = 0
-    for number, event in enumerate(yaml.parse(text, Loader=yaml.SafeLoader)):
-        line = event.start_mark.line + 1 if event.start_mark else 1
-        if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None):
-            raise InvalidYaml("yaml-anchor", line, "anchors and aliases are not read")
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+class _Reader:
+    """Builds values from events as they come, so that no more is ever built than is let through."""
+
+    def __init__(self, text: str) -> None:
+        self._events: Iterator[Any] = yaml.parse(text, Loader=_Loader)
+        self._count = 0
+        self._resolver: Any = Resolver()
+        self._constructor = SafeConstructor()
+
+    def document(self) -> Located:
+        self._next()  # The stream begins.
+        if isinstance(self._next(), yaml.StreamEndEvent):
+            return Located(1, None, {}, 0, 0)
+        value = self._value(self._next(), 1)
+        self._next()  # The document ends.
+        if not isinstance(event := self._next(), yaml.StreamEndEvent):
+            raise InvalidYaml("yaml-syntax", _line(event), "a second document begins here: one file has one")
+        return value
+
+    def _next(self) -> Any:
+        event = next(self._events)
+        self._count += 1
+        if self._count > _MOST_NODES:
+            raise InvalidYaml("yaml-size", _line(event), f"the document has more than {_MOST_NODES} values")
+        return event
+
+    def _value(self, event: Any, depth: int) -> Located:
+        if isinstance(event, yaml.AliasEvent) or event.anchor:
+            raise InvalidYaml("yaml-anchor", _line(event), "anchors and aliases are not read")
         if depth > _MOST_DEPTH:
-            raise InvalidYaml("yaml-size", line, f"values are nested deeper than {_MOST_DEPTH} levels")
-        if number > _MOST_NODES:
-            raise InvalidYaml("yaml-size", line, f"the document has more than {_MOST_NODES} values")
+            raise InvalidYaml("yaml-size", _line(event), f"values are nested deeper than {_MOST_DEPTH} levels")
+        if isinstance(event, yaml.ScalarEvent):
+            return _located(event, event, self._scalar(event))
+        kind = "seq" if isinstance(event, yaml.SequenceStartEvent) else "map"
+        if event.tag not in {None, "!", _TAG + kind}:
+            raise _unread_tag(event)
+        return self._list(event, depth) if kind == "seq" else self._mapping(event, depth)
 
+    def _list(self, start: Any, depth: int) -> Located:
+        items = []
+        while not isinstance(event := self._next(), yaml.SequenceEndEvent):
+            items.append(self._value(event, depth + 1))
+        return _located(start, event, items)
 
-def _located(node: yaml.Node, loader: yaml.SafeLoader) -> Located:
-    line = node.start_mark.line + 1
-    keys: dict[str, int] = {}
-    content: Any
-    if node.tag not in _TAGS:
-        raise InvalidYaml("yaml-syntax", line, f"the tag {node.tag} is not read: write the value plainly")
-    if isinstance(node, yaml.MappingNode):
-        content = {}
-        for key_node, value in node.value:
-            key = str(key_node.value) if isinstance(key_node, yaml.ScalarNode) else None
-            key_line = key_node.start_mark.line + 1
-            if key is None or key == "<<":
-                raise InvalidYaml("yaml-syntax", key_line, "a key is a word, and nothing is merged")
+    def _mapping(self, start: Any, depth: int) -> Located:
+        content: dict[str, Located] = {}
+        lines: dict[str, int] = {}
+        while not isinstance(event := self._next(), yaml.MappingEndEvent):
+            key, line = self._key(event), _line(event)
             if key in content:
                 raise InvalidYaml(
-                    "yaml-duplicate-key", key_line, f"the key {key!r} stands twice, first in line {keys[key]}"
+                    "yaml-duplicate-key", line, f"the key {key[:80]!r} stands twice, first in line {lines[key]}"
                 )
-            keys[key] = key_line
-            content[key] = _located(value, loader)
-    elif isinstance(node, yaml.SequenceNode):
-        content = [_located(item, loader) for item in node.value]
-    else:
+            lines[key] = line
+            content[key] = self._value(self._next(), depth + 1)
+        return _located(start, event, content, lines)
+
+    def _key(self, event: Any) -> str:
+        if isinstance(event, yaml.AliasEvent) or event.anchor:
+            raise InvalidYaml("yaml-anchor", _line(event), "anchors and aliases are not read")
+        if not isinstance(event, yaml.ScalarEvent) or event.value == "<<":
+            raise InvalidYaml("yaml-syntax", _line(event), "a key is a word, and nothing is merged")
+        if event.tag not in {None, "!", f"{_TAG}str"}:
+            raise _unread_tag(event)
+        return str(event.value)
+
+    def _scalar(self, event: Any) -> Any:
+        tag = event.tag
+        if tag is None or tag == "!":
+            tag = self._resolver.resolve(yaml.ScalarNode, event.value, event.implicit)
+        if tag not in _SCALARS:
+            raise _unread_tag(event)
+        kind = tag.removeprefix(_TAG)
+        if kind in {"str", "timestamp"}:
+            return event.value  # A date stays as it was written.
+        shown = event.value if len(event.value) <= _MOST_DIGITS else f"{event.value[:20]}…"
+        if kind in {"int", "float"} and len(event.value) > _MOST_DIGITS:
+            message = f"the number {shown} has more than {_MOST_DIGITS} digits: put it in quotes if it is a text"
+            raise InvalidYaml("yaml-syntax", _line(event), message)
         try:
-            content = loader.construct_object(node)
-        except (ValueError, OverflowError) as fault:  # A date such as 2026-13-45.
-            raise InvalidYaml("yaml-syntax", line, f"the value {node.value!r} cannot be read: {fault}") from None
-        if not isinstance(content, bool | int | float | str | None):
-            content = node.value  # A date: it stays as it was written.
-    return Located(line, content, keys, node.start_mark.index, node.end_mark.index)
+            return SafeConstructor.yaml_constructors[tag](self._constructor, yaml.ScalarNode(tag, event.value))
+        except (ValueError, OverflowError, LookupError, yaml.YAMLError):  # Of a tag that the value does not fit.
+            raise InvalidYaml("yaml-syntax", _line(event), f"{shown!r} cannot be read as {kind}") from None
+
+
+def _located(first: Any, last: Any, content: Any, lines: dict[str, int] = _NO_KEYS) -> Located:
+    return Located(_line(first), content, lines, first.start_mark.index, last.end_mark.index)
+
+
+def _line(event: Any) -> int:
+    return int(event.start_mark.line) + 1
+
+
+def _unread_tag(event: Any) -> InvalidYaml:
+    return InvalidYaml("yaml-syntax", _line(event), f"the tag {event.tag} is not read: write the value plainly")

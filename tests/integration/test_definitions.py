@@ -175,6 +175,37 @@ def test_of_what_is_built_on_a_bad_file_nothing_is_told(trials: Trials, tmp_path
     assert told(found) == {("bad.sql", 1, "jinja-forbidden")}
 
 
+def test_what_stops_its_reader_is_told_by_itself_and_hides_nothing(trials: Trials, tmp_path: Path) -> None:
+    files = {
+        MODELS + "number.sql": "select 1,\n{{ " + "9" * 5_000 + " }} as n",
+        MODELS + "power.sql": "select 1 as a,\n{{ 10 ** 5000 }} as n",
+        MODELS + "surrogate.sql": "select\n'{{ '\\ud800' }}' as text",
+        MODELS + "blocks.sql": "{% materialization x, foo=bar %}{% endmaterialization %}",
+        MODELS + "named.sql": "select * from {{ ref(model_name='dim_projects') }}",
+        MODELS + "hexadecimal.yml": "models:\n  - name: beside\n    meta: {a: 0x" + "f" * 20_000 + "}",
+        MODELS + "shaped.yml": "exposures:\n  - name: e\n    type: dashboard\n    maturity: high\n"
+        "    owner: {name: us}\n    depends_on: [{a: b}]",
+        MODELS
+        + "executed.sql": "select 1 as one\n{% if execute %}{{ exceptions.raise_compiler_error('no') }}{% endif %}",
+        MODELS + "below.sql": "select one from {{ ref('executed') }}",
+        MODELS + "beside.sql": "select 1 as one,\n  no_such_column from {{ ref('dim_projects') }}",
+    }
+
+    found = validated(repository(tmp_path, files), trials)
+
+    assert told(found) == {
+        ("number.sql", 2, "jinja-syntax"),
+        ("power.sql", 1, "dbt"),
+        ("surrogate.sql", 1, "dbt"),
+        ("executed.sql", 1, "dbt"),
+        ("blocks.sql", 1, "jinja-syntax"),
+        ("named.sql", 1, "ref-missing"),
+        ("hexadecimal.yml", 3, "yaml-syntax"),
+        ("shaped.yml", 6, "exposure"),
+        ("beside.sql", 2, "database"),
+    }
+
+
 def test_what_is_right_has_no_problem(trials: Trials, tmp_path: Path) -> None:
     found = validated(all_examples("right", tmp_path), trials)
 
@@ -314,6 +345,26 @@ def test_warnings_do_not_keep_a_repository_from_being_published(trials: Trials, 
         ("tenancy-filter", Severity.WARNING),
     }
     assert found.is_valid
+
+
+def test_a_raw_table_without_a_filter_is_told_however_it_is_named(trials: Trials, tmp_path: Path) -> None:
+    files = {
+        MODELS + "commented.sql": "-- organization_id\nselect id, organization_id\nfrom {{ source('raw', 'issues') }}",
+        MODELS + "built.sql": "select id from\n{{ var('raw_schema') }}.issues",
+        MODELS + "own.yml": "sources:\n  - name: mine\n    schema: \"{{ var('raw_schema') }}\"\n"
+        "    tables:\n      - name: issues",
+        MODELS + "aliased.sql": "select id from {{ source('mine', 'issues') }} as organization_id",
+        MODELS + "filtered.sql": "select id from {{ source('raw', 'organizations') }} where {{ tenant_filter('id') }}",
+        MODELS + "staged.sql": "select issue_id from {{ ref('stg_issues') }}",
+    }
+
+    found = validated(repository(tmp_path, files), trials)
+
+    assert told(found) == {
+        ("commented.sql", 3, "tenancy-filter"),
+        ("built.sql", 2, "tenancy-filter"),
+        ("aliased.sql", 1, "tenancy-filter"),
+    }
 
 
 def test_where_one_role_is_shared_a_trial_sees_no_rows_and_leaves_nothing(

@@ -81,6 +81,7 @@ def test_what_is_not_valid_is_refused_with_its_problems(refreshes: Refreshes) ->
     before = stored(refreshes), waiting(refreshes), history(refreshes)
     (done,) = publish(refreshes, publication(model("b"), PROBLEM))
     assert (done.result, done.version, done.problems) == (Result.REFUSED, 1, (PROBLEM,))
+    assert done.texts == model("b")
     assert done.fault is not None
     assert done.fault.kind == "definitions_refused"
     assert (stored(refreshes), waiting(refreshes), history(refreshes)) == before

@@ -1,29 +1,17 @@
 """Definition repositories as publishing sees them: files by their paths, found valid unless a test says otherwise."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 from kiket_worker.dbt.bundle import core_bundle
 from kiket_worker.dbt.overlay import Overlay
 from kiket_worker.definitions.problem import Problem, Severity
 from kiket_worker.definitions.publishing import Publication, Published, Publisher
+from kiket_worker.definitions.validation import Validation
 from kiket_worker.ledger import organizations
 from tests.support.refreshes import Refreshes
 
 MODEL = "analytics/dbt/models/{}.sql"
 PROBLEM = Problem(MODEL.format("a"), 3, "some-rule", Severity.ERROR, "it is wrong", "mend it")
-
-
-@dataclass(frozen=True)
-class Found:
-    """What stands for a validation."""
-
-    overlay: Overlay
-    problems: tuple[Problem, ...] = ()
-
-    @property
-    def is_valid(self) -> bool:
-        return not self.problems
 
 
 def model(name: str, text: str = "select 1 as n") -> dict[str, str]:
@@ -38,11 +26,11 @@ def publication(
 ) -> Publication:
     """What publishes these files; `check` is called with the other overlays each time they are validated."""
 
-    def validate(others: Mapping[str, Overlay]) -> Found:
+    def validate(others: Mapping[str, Overlay]) -> Validation:
         check(others)
-        return Found(Overlay(dict(files)), problems)
+        return Validation(Overlay(dict(files)), problems)
 
-    return Publication(validate=validate, **options)  # type: ignore[arg-type]
+    return Publication(validate=validate, **options)
 
 
 def publisher(refreshes: Refreshes) -> Publisher:

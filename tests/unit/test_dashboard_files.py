@@ -142,7 +142,6 @@ def test_all_problems_of_a_file_are_found_at_once() -> None:
         ("model: fct_throughput, select: [{as: b}]", "dashboard-shape", "is nothing and not a name"),
         ("model: fct_throughput, select: [{column: project_id, as: 'a b'}]", "dashboard-name", "'a b'"),
         ('model: fct_throughput, select: ["a\\0b"]', "dashboard-name", "no name of Postgres'"),
-        ('model: fct_throughput, select: ["\\ud800"]', "dashboard-name", "no name of Postgres'"),
         (f"model: fct_throughput, select: [{'é' * 32}]", "dashboard-name", "no name of Postgres'"),
         ("model: fct_throughput, filters: [project_id]", "dashboard-shape", "not a mapping"),
         ("model: fct_throughput, filters: {project_id: [1, 2]}", "dashboard-shape", "compares with a list"),

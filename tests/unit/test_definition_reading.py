@@ -7,6 +7,7 @@ import pytest
 
 from kiket_worker.definitions import reading
 from kiket_worker.definitions.reading import read_repository
+from kiket_worker.definitions.report import as_lines
 from tests.support.definitions import repository
 
 MODELS = "analytics/dbt/models/"
@@ -108,6 +109,21 @@ def test_all_files_together_have_a_limit(tmp_path: Path, monkeypatch: pytest.Mon
 )
 def test_a_file_that_is_no_plain_text_is_told(content: bytes, line: int, rule: str, tmp_path: Path) -> None:
     assert told(repository(tmp_path, {MODELS + "a.sql": content})) == [(MODELS + "a.sql", line, rule)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "shown"),
+    [
+        ("a.yml", b"models:\n  - name: [", "  - name: ["),
+        ("a.sql", b"select 1,\n'\xff' as x", "'\ufffd' as x"),
+        ("a.sql", b"select 1,\n'\x1b[2J' as x", "'\\u001b[2J' as x"),
+    ],
+)
+def test_the_line_of_a_file_that_is_not_taken_is_shown(name: str, content: bytes, shown: str, tmp_path: Path) -> None:
+    read = read_repository(repository(tmp_path, {MODELS + name: content}))
+
+    assert read.files == {}
+    assert f"     2 | {shown}" in list(as_lines(read.problems, read.unread))
 
 
 def test_line_ends_and_a_mark_of_order_make_no_other_digest(tmp_path: Path) -> None:

@@ -2,7 +2,11 @@
 
 import json
 
+import pytest
+
+from kiket_worker.cli.definitions import _tell
 from kiket_worker.definitions import rules
+from kiket_worker.definitions.publishing import Published, Result
 from kiket_worker.definitions.report import as_document, as_lines, as_sarif
 
 PROBLEMS = [
@@ -27,6 +31,20 @@ def test_text_shows_the_line_and_where_the_rule_is_explained() -> None:
         "       = docs/definition-rules.md#file-line-ends",
         "2 errors, 1 warnings",
     ]
+
+
+def test_lines_are_counted_by_line_feeds_only() -> None:
+    problem = rules.DATABASE.problem("a.sql", 2, "no")
+
+    assert "     2 | second" in list(as_lines([problem], {"a.sql": "-- a\u2028b\x85c\nsecond"}))
+
+
+def test_a_refused_publication_shows_lines_too(capsys: pytest.CaptureFixture[str]) -> None:
+    texts = {"analytics/dbt/models/a.sql": "select\n    x\nfrom y"}
+
+    _tell(Published("acme", Result.REFUSED, problems=tuple(PROBLEMS), texts=texts), "")
+
+    assert "     2 |     x\n" in capsys.readouterr().err
 
 
 def test_a_document_has_the_fields_of_the_contract() -> None:

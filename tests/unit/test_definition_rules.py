@@ -16,7 +16,10 @@ from tests.support import rule_page
 EXAMPLES = Path(__file__).parents[1] / "repositories" / "rules"
 # Found in the trial only, which integration tests do for all examples at once.
 OF_SQL = {rules.SQL_SYNTAX, rules.SQL_SELECT, rules.SQL_FUNCTION, rules.SQL_CATALOG, rules.SQL_TABLE}
-BY_TRIAL = {rules.DBT, rules.DATABASE, rules.JINJA_TENANT, rules.SOURCE_SCHEMA, rules.SEED_HEADER} | OF_SQL
+BY_TRIAL = {
+    *(rules.DBT, rules.DATABASE, rules.JINJA_TENANT, rules.SOURCE_SCHEMA, rules.SEED_HEADER, rules.TENANCY_FILTER),
+    *OF_SQL,
+}
 # Their examples would be many or large files; tests of their own make these.
 WITHOUT_EXAMPLE = {rules.REPOSITORY_SIZE, rules.FILE_KIND, rules.FILE_SIZE, rules.SQL_SIZE, rules.PARSE_LIMIT}
 

@@ -11,7 +11,9 @@ from dbt.include.global_project import PACKAGE_PATH as GLOBAL_PROJECT
 from dbt.include.postgres import PACKAGE_PATH as POSTGRES
 
 from kiket_worker.dbt.overlay import Kind, Overlay
+from kiket_worker.dbt.sources import declared_sources
 
+_OF_DBT = (Kind.MODEL, Kind.MACRO, Kind.SEED, Kind.TEST, Kind.EXPOSURE)
 _MACRO = re.compile(r"\{%[-+]?\s*(macro|test|data_test)\s+(\w+)\s*\(")
 # The core project's macros that print, for all overlays alike. Its others ask the database, or answer dbt.
 _PUBLIC = frozenset({"tenant_filter", "current_day", "organization_schema", "shared_schema"})
@@ -32,7 +34,6 @@ class Known:
     macros: frozenset[str]
     private: frozenset[str]
     sources: frozenset[tuple[str, str]]
-    raw: frozenset[tuple[str, str]]
     project: str
 
     @classmethod
@@ -41,14 +42,13 @@ class Known:
         texts = {path.relative_to(project_dir).as_posix(): path.read_text() for path in _files(project_dir)}
         models = {Path(path).stem for path in texts if path.startswith("models/") and path.endswith(".sql")}
         macros = {name for text in texts.values() for name in macros_of(text)}
-        sources = {pair for path, text in texts.items() if path.endswith((".yml", ".yaml")) for pair in _sources(text)}
-        core_sources, private = frozenset(sources), frozenset(macros - _PUBLIC)
+        sources, private = _sources(texts), frozenset(macros - _PUBLIC)
         for overlay in others.values():
             models |= overlay.models.keys()
             macros |= {name for text in overlay.of_kind(Kind.MACRO, Kind.TEST).values() for name in macros_of(text)}
-            sources |= {pair for text in overlay.of_kind(Kind.MODEL).values() for pair in _sources(text)}
+            sources |= _sources(overlay.of_kind(*_OF_DBT))
         name = str(yaml.safe_load(texts["dbt_project.yml"])["name"])
-        return cls(frozenset(models), frozenset(macros), private, frozenset(sources), core_sources, name)
+        return cls(frozenset(models), frozenset(macros), private, frozenset(sources), name)
 
 
 def macros_of(text: str) -> list[str]:
@@ -73,14 +73,6 @@ def _files(folder: Path) -> Iterator[Path]:
         yield from (path for path in folder.glob(pattern) if path.suffix in {".sql", ".yml", ".yaml"})
 
 
-def _sources(text: str) -> Iterator[tuple[str, str]]:
-    try:
-        document = yaml.safe_load(text)
-    except yaml.YAMLError:
-        return
-    found = document.get("sources") if isinstance(document, dict) else None
-    for source in found if isinstance(found, list) else []:
-        tables = source.get("tables") if isinstance(source, dict) else None
-        for table in tables if isinstance(tables, list) else []:
-            if isinstance(table, dict):
-                yield str(source.get("name")), str(table.get("name"))
+def _sources(texts: Mapping[str, str]) -> set[tuple[str, str]]:
+    yaml_texts = [text for path, text in texts.items() if path.endswith((".yml", ".yaml"))]
+    return {(table.source, table.name) for text in yaml_texts for table in declared_sources(text)}

@@ -1,13 +1,13 @@
 """Examining an overlay by its texts: every rule that needs neither dbt nor Postgres."""
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
 from kiket_worker.dbt.overlay import Kind, Overlay, kind_of
 from kiket_worker.definitions import rules
 from kiket_worker.definitions.policy.core import Known, macros_of
-from kiket_worker.definitions.policy.jinja import Template, examine
+from kiket_worker.definitions.policy.jinja import examine
 from kiket_worker.definitions.policy.names import check_cycles, check_names, check_refs, check_sources
 from kiket_worker.definitions.policy.properties import Properties
 from kiket_worker.definitions.problem import Problem
@@ -70,30 +70,43 @@ def examine_overlay(
     files: dict[str, _File] = {}
     for path, text in texts.items():
         on_file(path)
-        suffix = PurePosixPath(path).suffix
+        files[path] = _file(path, text, known, own_macros, problems)
+    for name, paths in Overlay(dict.fromkeys([*texts, *unread], "")).models.items():
+        for path in paths:
+            files.setdefault(path, _File()).models.add(name)
+    problems += check_names(overlay.models, known)
+    problems += _check_links(files, overlay.models, known)
+    return Examination(problems, files)
+
+
+def _file(path: str, text: str, known: Known, own_macros: set[str], problems: list[Problem]) -> _File:
+    """What one file has. Whatever it does to whoever reads it, the others are judged."""
+    suffix = PurePosixPath(path).suffix
+    try:
         if suffix in _YAML:
-            files[path] = _properties(path, text, known, own_macros, problems)
-        elif suffix != ".csv":
-            is_model = kind_of(path) is Kind.MODEL
-            files[path] = _template(path, text, known, own_macros, problems, is_model=is_model)
-        else:
-            files[path] = _File()
-    models = overlay.models
-    unread_models = Overlay(dict.fromkeys(unread, "")).models
-    for name, paths in unread_models.items():
-        files |= {path: _File(models={name}) for path in paths}
-    problems += check_names(models, known)
+            return _properties(path, text, known, own_macros, problems)
+        if suffix == ".csv":
+            return _File()
+        return _template(path, text, known, own_macros, problems, is_model=kind_of(path) is Kind.MODEL)
+    except MemoryError:
+        problems.append(rules.PARSE_LIMIT.problem(path, 1, "reading it took more memory than it may"))
+    except RecursionError:
+        problems.append(rules.PARSE_LIMIT.problem(path, 1, "it is nested too deeply to be read"))
+    except Exception as fault:
+        rule = rules.YAML_SHAPE if suffix in _YAML else rules.JINJA_SYNTAX
+        problems.append(rule.problem(path, 1, f"the file has something that nobody expects ({type(fault).__name__})"))
+    return _File(macros=set(macros_of(text)))
+
+
+def _check_links(files: dict[str, _File], models: Mapping[str, list[str]], known: Known) -> Iterator[Problem]:
+    """What is wrong between files."""
+    there = {name for file in files.values() for name in file.models}
     declared = {pair for file in files.values() for pair in file.declared}
     for path, file in files.items():
-        problems += check_refs(path, file.refs, models.keys() | unread_models.keys(), known)
-        problems += check_sources(path, file.sources, declared, known)
-    for name, paths in models.items():
-        for path in paths:
-            files[path].models.add(name)
-    references = {name: files[paths[0]].refs for name, paths in models.items()}
-    problems += check_cycles(references, models)
-    problems += _clashing_macros(files)
-    return Examination(problems, files)
+        yield from check_refs(path, file.refs, there, known)
+        yield from check_sources(path, file.sources, declared, known)
+    yield from check_cycles({name: files[paths[0]].refs for name, paths in models.items()}, models)
+    yield from _clashing_macros(files)
 
 
 def _properties(path: str, text: str, known: Known, own_macros: set[str], problems: list[Problem]) -> _File:
@@ -108,21 +121,9 @@ def _template(
 ) -> _File:
     found = examine(path, text, known, own_macros, is_model=is_model)
     problems += found.problems
-    if is_model:
-        problems += _unfiltered(path, text, found, known)
-    return _File(macros=set(found.macros), refs=found.refs, sources=found.sources, called=found.called)
-
-
-def _unfiltered(path: str, text: str, template: Template, known: Known) -> Iterable[Problem]:
-    raw = [(f"{source}.{table}", line) for source, table, line in template.sources if (source, table) in known.raw]
-    if raw and "tenant_filter" not in template.called and "organization_id" not in text:
-        name, line = raw[0]
-        yield rules.TENANCY_FILTER.problem(
-            path,
-            line,
-            f"the model reads {name} without a filter by organisation",
-            "Add `where {{ tenant_filter('organization_id') }}`, or read a staging model.",
-        )
+    # Of what Jinja could not read, nothing is known but what it looks like.
+    macros = set(found.macros) or (set(macros_of(text)) if found.problems else set())
+    return _File(macros=macros, refs=found.refs, sources=found.sources, called=found.called)
 
 
 def _clashing_macros(files: dict[str, _File]) -> Iterable[Problem]:

@@ -4,12 +4,14 @@ A list of what is allowed, not of what is forbidden: dbt's context is large, and
 be a template's variable either, because Jinja looks into the context for a variable that was not set on the way taken.
 """
 
+import re
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import jinja2
 from dbt_common.clients.jinja import get_environment
+from dbt_common.exceptions import DbtRuntimeError
 from jinja2 import nodes
 
 from kiket_worker.definitions import rules
@@ -81,6 +83,8 @@ _OF_MODELS = frozenset(
         *("package_name", "path", "resource_type", "tags", "unique_id"),
     ]
 )
+# Where to look for what stopped Jinja without a word of the line.
+_ODD = re.compile(r"[0-9A-Fa-f_]{1000}|\{%-?\s*materialization")
 _DEFINED = {"macro": "dbt_macro__", "docs": "dbt_docs__"}
 
 
@@ -103,18 +107,26 @@ def examine(
     try:
         # With dbt's own blocks, so that what dbt would read is what is judged.
         tree = get_environment(None, capture_macros=True).parse(text)
+        _Judge(file, found, known, own_macros, first_line - 1).judge(tree, is_model=is_model)
     except jinja2.TemplateSyntaxError as fault:
         line = first_line + fault.lineno - 1
         found.problems.append(rules.JINJA_SYNTAX.problem(file, line, f"Jinja cannot be read: {fault.message}"))
-        return found
     except RecursionError:
         found.problems.append(rules.PARSE_LIMIT.problem(file, first_line, "Jinja is nested too deeply to be read"))
-        return found
-    try:
-        _Judge(file, found, known, own_macros, first_line - 1).judge(tree, is_model=is_model)
-    except RecursionError:
-        found.problems.append(rules.PARSE_LIMIT.problem(file, first_line, "Jinja is nested too deeply to be read"))
+    except MemoryError:
+        raise
+    except Exception as fault:  # Of numbers, and of dbt's blocks, that Jinja and dbt expect nobody to write.
+        line = first_line + (text.count("\n", 0, odd.start()) if (odd := _ODD.search(text)) else 0)
+        found.problems.append(rules.JINJA_SYNTAX.problem(file, line, f"Jinja cannot be read: {_words_of(fault)}"))
     return found
+
+
+def _words_of(fault: Exception) -> str:
+    if isinstance(fault, DbtRuntimeError):
+        return str(fault.msg)
+    if isinstance(fault, ValueError):
+        return "a number has too many digits"
+    return "one of dbt's blocks has what dbt does not expect there"
 
 
 class _Judge:
@@ -277,6 +289,12 @@ class _Judge:
     def _calls(self, node: nodes.Call, name: str) -> None:
         line = self._before + node.lineno
         constants = [argument.value if isinstance(argument, nodes.Const) else None for argument in node.args]
+        if name in {"ref", "source"} and (odd := {pair.key for pair in node.kwargs} - {"version", "v"}):
+            # dbt counts what is given by position, and so finds nothing.
+            rule = rules.REF_MISSING if name == "ref" else rules.SOURCE_MISSING
+            hint = "Write ref('model')." if name == "ref" else "Write source('source', 'table')."
+            message = f"{name}() takes no keyword {min(odd)!r}"
+            self._found.problems.append(rule.problem(self._file, line, message, hint))
         if name == "ref" and constants and all(isinstance(value, str) for value in constants[:2]):
             if len(constants) > 1 and constants[0] != self._known.project:
                 self._found.problems.append(

@@ -71,14 +71,18 @@ class Properties:
 
     def _check_item(self, section: str, item: Located) -> None:
         name = item.get("name")
-        if not isinstance(item.content, dict) or name is None or not isinstance(name.content, str):
+        if name is None or not isinstance(name.content, str) or not name.content.strip():
             self._shape(item.line, f"an entry of {section!r} is no mapping with a name")
             return
+        self._check_shapes(item, name.content)
         if section == "exposures":
             self._check_exposure(item, name.content)
         elif section == "unit_tests":
             model = item.get("model")
-            self.refs += [(str(model.content), model.line)] if model else []
+            if model is None or not isinstance(model.content, str) or not model.content.strip():
+                self._shape((model or item).line, f"the unit test {name.content!r} names no model")
+            else:
+                self.refs.append((model.content, model.line))
             self._check_statements(item)
         elif section == "sources":
             self._check_source(item, name.content)
@@ -95,6 +99,18 @@ class Properties:
             )
         self._check_configs(item)
 
+    def _check_shapes(self, item: Located, name: str) -> None:
+        """Lists and mappings of an entry that are something else, of which dbt would say little, or nothing."""
+        for key in ("tables", "columns", "depends_on"):
+            given = item.get(key)
+            if given is not None and not isinstance(given.content, list | None):
+                self._shape(item.line_of(key), f"{key!r} of {name!r} is no list")
+        parts = [part for key in ("tables", "columns") if (given := item.get(key)) for part in given.items()]
+        for part in (item, *parts):
+            config = part.get("config")
+            if config is not None and not isinstance(config.content, dict | None):
+                self._shape(part.line_of("config"), f"a 'config' of {name!r} is no mapping")
+
     def _check_statements(self, unit_test: Located) -> None:
         """The rows of a unit test may be given as a statement, which dbt runs as it is."""
         given = unit_test.get("given")
@@ -110,7 +126,7 @@ class Properties:
     def _check_source(self, item: Located, source: str) -> None:
         for table in tables.items() if (tables := item.get("tables")) else ():
             name = table.get("name")
-            if name is None or not isinstance(name.content, str):
+            if name is None or not isinstance(name.content, str) or not name.content.strip():
                 self._shape(table.line, f"a table of source {source!r} has no name")
                 continue
             if (source, name.content) in self.known.sources:
@@ -148,9 +164,11 @@ class Properties:
             )
         depends = item.get("depends_on")
         for used in depends.items() if depends else ():
-            template = examine(self.file, "{{ " + str(used.content) + " }}", self.known, (), first_line=used.line)
+            text = used.content if isinstance(used.content, str) else ""
+            template = examine(self.file, "{{ " + text + " }}", self.known, (), first_line=used.line)
             if template.problems or not (template.refs or template.sources):
-                wrong(used.line, f"depends on {used.content!r}, which is no ref or source", "Write ref('model').")
+                what = repr(text) if text else "what is no text"
+                wrong(used.line, f"depends on {what}, which is no ref or source", "Write ref('model').")
             self.refs += template.refs
             self.used_sources += template.sources
 

@@ -49,6 +49,7 @@ _HINTS = {
     rules.SQL_TABLE.name: "Write {{ ref('model') }} or {{ source('source', 'table') }}.",
     rules.SQL_FUNCTION.name: "Take the call away.",
     rules.SOURCE_SCHEMA.name: "Write schema: \"{{ var('organization_schema') }}\".",
+    rules.TENANCY_FILTER.name: "Add `where {{ tenant_filter('organization_id') }}`, or read a staging model.",
     rules.SQL_SIZE.name: "Split the model into several.",
 }
 

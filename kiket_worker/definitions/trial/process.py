@@ -20,6 +20,7 @@ from typing import Any
 
 import dbt_common.clients.jinja as dbt_jinja
 from dbt.cli.main import dbtRunner
+from dbt.task.compile import CompileTask
 
 from kiket_worker.dbt.bundle import core_bundle
 from kiket_worker.dbt.composition import compose
@@ -30,6 +31,7 @@ from kiket_worker.definitions.policy.core import Known
 from kiket_worker.definitions.policy.examination import Examination, examine_overlay
 from kiket_worker.definitions.policy.nodes import check_header, judge_node, judge_source
 from kiket_worker.definitions.policy.sql import Fault, check_sql, line_in_source
+from kiket_worker.definitions.policy.tenancy import check_tenancy
 from kiket_worker.definitions.problem import Problem
 from kiket_worker.definitions.trial.words import line_of, words_of
 
@@ -46,10 +48,13 @@ class _Trial:
         self.overlay = Overlay(request["files"])
         self.others = {name: Overlay(files) for name, files in request["others"].items()}
         self.arguments: list[str] = request["arguments"]
+        self.variables: dict[str, Any] = json.loads(self.arguments[self.arguments.index("--vars") + 1])
         # Where the trial builds, and what it may read; none of these names is known to the author.
-        self.schema: str = request["schema"]
-        self.schemas: list[str] = request["schemas"]
-        self.watch = Watch(texts=[*self.schemas, *request["names"]], number=request["organization_id"], schema=None)
+        self.schema: str = self.variables["organization_schema"]
+        self.schemas = {self.schema, self.variables["raw_schema"], self.variables["ledger_schema"]}
+        identity, slug = self.variables["organization_id"], self.variables["organization_slug"]
+        names = [*self.schemas, slug, str(identity), *([role] if (role := request["role"]) else [])]
+        self.watch = Watch(texts=names, number=identity, schema=None)
         self.inspected: set[Inspection] = set()
         self.problems: list[Problem] = []
         self.reporting = threading.Lock()
@@ -212,13 +217,30 @@ class _Trial:
                 self.found([rules.DBT.problem(self.places[node.original_file_path], 1, "dbt did not compile it")])
 
     def faults_of(self, node: Any, path: str, result: Any) -> Iterator[Problem]:
+        if result.status == "skipped":  # For what is wrong with another.
+            self.unbuilt.add(node.name)
+            return
         if result.status == "error" or not node.compiled_code:
             words = words_of(result.message or "dbt did not compile it", self.places)
             yield rules.DBT.problem(path, line_of(result.message or "", node.raw_code), words)
             return
-        for fault in check_sql(node.compiled_code, self.schemas):
+        try:
+            faults = [*check_sql(node.compiled_code, self.schemas), *self.untenanted(node)]
+        except MemoryError:
+            raise
+        except Exception as odd:  # Of the parser, which expects no such text.
+            message = f"the SQL has something that nobody expects ({type(odd).__name__})"
+            yield rules.SQL_SYNTAX.problem(path, 1, message)
+            return
+        for fault in faults:
             line = line_in_source(fault, node.raw_code, node.compiled_code)
             yield fault.rule.problem(path, line, fault.message, fault.hint)
+
+    def untenanted(self, node: Any) -> list[Fault]:
+        if node.resource_type != "model":
+            return []
+        raw_schemas = {self.variables["raw_schema"], self.variables["ledger_schema"]}
+        return check_tenancy(node.compiled_code, raw_schemas, self.variables["organization_id"])
 
     def wanted(self) -> list[str]:
         """The overlay's own nodes, and what they or its dashboards read of the core project and of other overlays."""
@@ -296,6 +318,11 @@ def _watch_files(trial: _Trial) -> None:
     dbt_jinja.get_environment = get_environment
 
 
+def _compile_all() -> None:
+    """Have `dbt compile` tell every model's error: by itself it stops at one, and says nothing of the others."""
+    CompileTask.raise_on_first_error = lambda self: False  # type: ignore[method-assign]
+
+
 def main() -> None:
     """Try what the request names."""
     resource.setrlimit(resource.RLIMIT_DATA, (_MOST_BYTES, _MOST_BYTES))
@@ -303,6 +330,7 @@ def main() -> None:
     install(trial.watch)
     follow_runs(trial.watch)
     _watch_files(trial)
+    _compile_all()
     try:
         trial.run()
     except MemoryError:

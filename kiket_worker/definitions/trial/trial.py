@@ -91,10 +91,7 @@ class Trials:
                 "others": {other: dict(its.files) for other, its in others.items()},
                 "unread": sorted(unread),
                 "arguments": _without_project(given),
-                "schema": schema,
-                "schemas": sorted({schema, raw_schema, ledger_schema}),
-                "names": [tenant.slug, str(tenant.organization_id), *([tenant.user] if tenant.user else [])],
-                "organization_id": tenant.organization_id,
+                "role": tenant.user,
             }
             problems, unbuilt = self._run(folder, request, tenant)
             role = login or Login(self._connection.user, self._connection.password)
