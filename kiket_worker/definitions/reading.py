@@ -20,7 +20,7 @@ from kiket_worker.errors import UsageError
 MOST_ENTRIES = 5000
 MOST_FILE_BYTES = 256 * 1024
 MOST_BYTES = 8 * 1024 * 1024
-# Reading it takes four seconds at most, whatever is in it, and so does what dashboards need of it once more.
+# Reading it takes five seconds of a core at most, whatever is in it, and so does what dashboards need of it once more.
 MOST_YAML_BYTES = 1024 * 1024
 _MOST_PATH = 200
 

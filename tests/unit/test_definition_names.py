@@ -159,3 +159,9 @@ def test_rows_of_unit_tests_that_are_statements_are_judged_as_models_are() -> No
         - {x: 1}
 """
     assert told({"a.yml": text, "a.sql": "select 1 as x"}) == [("a.yml", 7, "sql-function")]
+
+
+def test_docs_blocks_are_left_to_dbt_which_renders_them_without_a_context() -> None:
+    text = "Written for {{ people }}. {% docs board %}A board of {{ project_slug }}{% enddocs %}"
+
+    assert told({"analytics/dbt/macros/README.md": text}) == []

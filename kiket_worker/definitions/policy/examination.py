@@ -85,7 +85,7 @@ def _file(path: str, text: str, known: Known, own_macros: set[str], problems: li
     try:
         if suffix in _YAML:
             return _properties(path, text, known, own_macros, problems)
-        if suffix == ".csv":
+        if suffix in {".csv", ".md"}:  # dbt renders docs blocks without any name that reaches anything.
             return _File()
         return _template(path, text, known, own_macros, problems, is_model=kind_of(path) is Kind.MODEL)
     except MemoryError:

@@ -53,10 +53,11 @@ def judge_source(source: Any, schemas: Collection[str]) -> Iterator[Fault]:
         yield Fault(rules.SQL_TABLE, f"the table {source.identifier!r} needs quotes in SQL", source.identifier)
 
 
-def check_header(text: str, delimiter: str, *, is_quoted: bool) -> Iterator[Fault]:
+def check_header(text: str, config: Any) -> Iterator[Fault]:
     """What is wrong with a seed's first line, whose names dbt puts between quotation marks as they are."""
+    is_quoted = config.get("quote_columns") is not False
     try:
-        names = next(csv.reader(text.splitlines(), delimiter=delimiter), [])
+        names = next(csv.reader(text.splitlines(), delimiter=config.get("delimiter") or ","), [])
     except (csv.Error, TypeError):
         yield Fault(rules.SEED_HEADER, "the first line of the seed cannot be read")
         return
