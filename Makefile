@@ -5,6 +5,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
+# Where the environment asks Python to write no bytecode, each of the many processes would compile all modules anew.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: help demo test bench soak fmt lint type unit contracts constraints clean
 .DEFAULT_GOAL := help
 

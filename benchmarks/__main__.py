@@ -1,23 +1,16 @@
 """`python -m benchmarks [NAME…] [--short] [--output FILE]`: measure, and print one JSON object per benchmark."""
 
 import argparse
+import importlib
 import json
 import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import definitions, isolation, queue, replay
-from benchmarks.figures import Benchmark
-
-# By name: what measures, in full or in short form.
-BENCHMARKS: dict[str, Callable[[bool], Benchmark]] = {
-    "queue": queue.measure,
-    "isolation": isolation.measure,
-    "replay": replay.measure,
-    "definitions": definitions.measure,
-}
+# Modules of this package, each with a `measure`. One is imported when it is run: a process that a benchmark starts of
+# itself imports this one again.
+BENCHMARKS = ("queue", "isolation", "replay", "definitions")
 
 
 def main() -> None:
@@ -33,7 +26,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     documents: list[dict[str, Any]] = []
     for name in options.names or BENCHMARKS:
-        documents.append(BENCHMARKS[name](options.short).document())
+        measure = importlib.import_module(f"benchmarks.{name}").measure
+        documents.append(measure(options.short).document())
         sys.stdout.write(json.dumps(documents[-1]) + "\n")
         sys.stdout.flush()
     if options.output:

@@ -38,12 +38,12 @@ class Sizes:
 
 FULL = Sizes()
 SHORT = Sizes(
-    tenants=200,
-    issues=20_000,
-    organizations_with_issues=100,
-    queries=5,
-    provisioned=10,
-    logins=10,
+    tenants=40,
+    issues=5000,
+    organizations_with_issues=25,
+    queries=3,
+    provisioned=3,
+    logins=5,
     refresh_pairs=1,
 )
 

@@ -36,7 +36,7 @@ class Sizes:
 
 
 FULL = Sizes()
-SHORT = Sizes(claimed_runs=20, requests=5, backlog=150, speedup_runs=10, speedup_pairs=1, kills=1)
+SHORT = Sizes(claimed_runs=8, requests=3, backlog=80, speedup_runs=10, speedup_pairs=1, kills=1)
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,8 @@ def _recovery(services: Services, sizes: Sizes) -> Figure:
                 )
                 seconds.append((started_at - killed_at).total_seconds())
                 workers.remove(victim)
-                workers += installation.start_workers(1, concurrency=1)
+                if number < sizes.kills:
+                    workers += installation.start_workers(1, concurrency=1)
     return Figure(
         "recovery_after_sigkill_seconds",
         max(seconds),

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -21,7 +20,8 @@ import psutil
 import psycopg
 from psycopg import sql
 
-from benchmarks.figures import Benchmark, Figure, Target, machine, percentile
+from benchmarks import readers
+from benchmarks.figures import Benchmark, Figure, Target, machine
 from benchmarks.refreshes import Side, postmaster_of, publish_nowhere
 from benchmarks.services import BenchmarkFailed, postgres_in, postgres_version, pretend_shared_models, temporary_folder
 from benchmarks.turns import Turns
@@ -54,12 +54,14 @@ class Sizes:
     turns: int = 7
     tenants_each_turn: int = 28
     dbt_runs: int = 5
+    replays_each_dbt_run: int = 20
     few: int = 10
     many: int = 10_000
     reader_issues: int = 45_000
     reader_refreshes: int = 30
     concurrent: int = 8
     hold_seconds: float = 2.0
+    aged_slots: int = 10_000
 
 
 FULL = Sizes()
@@ -68,12 +70,14 @@ SHORT = Sizes(
     turns=1,
     tenants_each_turn=2,
     dbt_runs=1,
+    replays_each_dbt_run=2,
     few=2,
     many=20,
     reader_issues=500,
     reader_refreshes=3,
     concurrent=2,
     hold_seconds=0.2,
+    aged_slots=16,
 )
 _OTHER_SCHEMAS = """
 do $$
@@ -106,7 +110,7 @@ def measure(short: bool) -> Benchmark:  # noqa: FBT001  # as every benchmark
     with temporary_folder() as folder, postgres_in(folder / "postgres") as admin_url:
         specs = [_organization(number, sizes.issues) for number in range(1, sizes.tenants + 1)]
         specs.append(_organization(sizes.tenants + 1, sizes.reader_issues))
-        with _installation(folder, admin_url, "bench_replay", tuple(specs)) as installation:
+        with _installation(folder, admin_url, "bench_replay", tuple(specs), sizes) as installation:
             figures = [
                 *installation.against_statements(sizes),
                 *installation.against_dbt(sizes),
@@ -178,13 +182,14 @@ class Installation:
         engine = self.services.engine
         assert isinstance(engine, ReplayEngine)
         by_dbt, ours = [], []
+        replays = sizes.replays_each_dbt_run
         for _ in range(sizes.dbt_runs):
             by_dbt.append(self._cost(lambda number: self._build(number, engine.executable), [1]))
-            ours.append(self._cost(self._build, [1] * 20))
+            ours.append(self._cost(self._build, [1] * replays))
         return [
             Figure(
                 f"dbt_{of}_ratio",
-                median(getattr(cost, of) for cost in by_dbt) / median(getattr(cost, of) / 20 for cost in ours),
+                median(getattr(cost, of) for cost in by_dbt) / median(getattr(cost, of) / replays for cost in ours),
                 "ratio",
                 f"`dbt run` of one tenant against its replay, medians of {sizes.dbt_runs} in turns",
                 Target(">=", 50) if of == "cpu" else None,
@@ -342,7 +347,7 @@ class Installation:
         context = multiprocessing.get_context("spawn")
         stop, answers = context.Event(), context.Queue()
         processes = [
-            context.Process(target=_read, args=(session, query, stop, answers), daemon=True)
+            context.Process(target=readers.read, args=(session, query, stop, answers), daemon=True)
             for query in [*queries, control]
         ]
         for process in processes:
@@ -388,30 +393,14 @@ def _some_rows(schema: str, relation: str) -> str:
     return sql.SQL("select * from {} limit 20").format(sql.Identifier(schema, relation)).as_string(None)
 
 
-def _read(session: dict[str, Any], query: str, stop: Event, answers: Any) -> None:
-    waits, errors = [0.0], 0
-    with psycopg.connect(**session, autocommit=True) as connection:
-        connection.execute("select 1")
-        answers.put("ready")
-        while not stop.is_set():
-            began = time.perf_counter()
-            try:
-                connection.execute(query.encode())
-            except psycopg.Error:
-                errors += 1
-            waits.append(1000 * (time.perf_counter() - began))
-            time.sleep(0.001)
-    answers.put((query, percentile(waits, 100), errors))
-
-
 @contextmanager
 def _installation(
-    folder: Path, admin_url: str, name: str, specs: tuple[OrganizationSpec, ...]
+    folder: Path, admin_url: str, name: str, specs: tuple[OrganizationSpec, ...], sizes: Sizes
 ) -> Iterator[Installation]:
     superuser_url = environment.load_platform(admin_url, name, specs, now=datetime.now(UTC))
     secrets = secrets_of(folder)
     own_url = environment.set_up_roles(superuser_url, secrets)
-    _age(superuser_url)
+    _age(superuser_url, sizes.aged_slots)
     with psycopg.connect(superuser_url) as superuser:
         pretend_shared_models(superuser)
         superuser.execute("alter table analytics_shared.dim_dates owner to analytics_shared")
@@ -445,7 +434,7 @@ def _installation(
         yield made
 
 
-def _age(superuser_url: str) -> None:
+def _age(superuser_url: str, most_slots: int) -> None:
     """Make the server one that has run for a while.
 
     A new one makes a schema for the temporary tables of each of its slots for sessions, when one is first used for any,
@@ -456,6 +445,6 @@ def _age(superuser_url: str) -> None:
         superuser.execute("alter system set wal_init_zero = off")
         superuser.execute("select pg_reload_conf()")
         (slots,) = superuser.execute("select current_setting('max_connections')::integer").fetchone() or (0,)
-    for _ in range(slots):
+    for _ in range(min(slots, most_slots)):
         with psycopg.connect(superuser_url, autocommit=True) as session:
             session.execute("create temporary table first (id integer)")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import boto3
 import psycopg
@@ -68,6 +69,7 @@ class TestDatabase:
     __test__ = False
 
     url: str
+    roles: "Roles | None" = None
 
     def connect(self) -> psycopg.Connection[DictRow]:
         """A superuser's connection, each statement committed at once."""
@@ -83,7 +85,75 @@ class TestDatabase:
 
     def with_roles(self) -> str:
         """Set up roles and gates, and give the URL of the worker's own login."""
-        return environment.set_up_roles(self.url, SECRETS)
+        return self.roles.lend(self) if self.roles else environment.set_up_roles(self.url, SECRETS)
+
+
+# What roles of the installation are, in the whole server: who they are and may become, their settings, parameters.
+_ROLES_OF_THE_SERVER = """
+with ours as (select * from pg_authid where rolname !~ '^analytics_(org|ro)_')
+select md5(concat_ws(
+    ' ',
+    (select string_agg(ours::text, ' ' order by oid) from ours),
+    (
+        select string_agg(concat_ws(' ', roleid, member, admin_option, inherit_option, set_option), ',' order by oid)
+        from pg_auth_members where roleid in (select oid from ours) and member in (select oid from ours)
+    ),
+    (
+        select string_agg(found::text, ' ' order by setrole) from pg_db_role_setting as found
+        where setdatabase = 0 and setrole in (select oid from ours)
+    ),
+    (select string_agg(parname || paracl::text, ' ' order by parname) from pg_parameter_acl)
+)) as digest
+"""
+# Rights on a database itself, which are not cloned with it.
+_LEND = """
+do $$
+declare
+    granted record;
+begin
+    execute format('revoke all on database %I from public', current_database());
+    for granted in
+        select string_agg(privilege_type, ', ') as privileges, grantee::regrole as grantee
+        from pg_database, aclexplode(datacl)
+        where datname = '{template}' and grantee <> datdba
+        group by grantee
+    loop
+        execute format(
+            'grant %s on database %I to %s', granted.privileges, current_database(), granted.grantee
+        );
+    end loop;
+end
+$$
+"""
+
+
+@dataclass
+class Roles:
+    """Roles and gates that were set up in a template: a clone needs no more than rights on the database itself.
+
+    That is a tenth of the computing of setting them up. Where a test has changed what roles are in the whole server,
+    they are set up again.
+    """
+
+    template: str
+    ledger_url: str
+    digest: str
+
+    @classmethod
+    def set_up(cls, database: TestDatabase) -> "Roles":
+        ledger_url = environment.set_up_roles(database.url, SECRETS)
+        (found,) = database.rows(_ROLES_OF_THE_SERVER)
+        return cls(urlsplit(database.url).path[1:], ledger_url, found["digest"])
+
+    def lend(self, database: TestDatabase) -> str:
+        with database.connect() as connection:
+            found = connection.execute(_ROLES_OF_THE_SERVER.encode()).fetchall()
+            if found == [{"digest": self.digest}]:
+                connection.execute(_LEND.format(template=self.template).encode())
+                return urlsplit(self.ledger_url)._replace(path=urlsplit(database.url).path).geturl()
+        again = Roles.set_up(database)
+        self.digest = again.digest
+        return again.ledger_url
 
 
 @pytest.fixture(scope="session")
@@ -160,9 +230,15 @@ def sample_template(postgres_url: str) -> str:
     return "sample"
 
 
-def _clone(admin_url: str, template: str | None) -> Iterator[TestDatabase]:
+@pytest.fixture(scope="session")
+def sample_roles(postgres_url: str, sample_template: str) -> Roles:
+    """Another template, in which roles are set up as well."""
+    return Roles.set_up(TestDatabase(postgres.create_database(postgres_url, "sample_with_roles", sample_template)))
+
+
+def _clone(admin_url: str, template: str | None, roles: Roles | None = None) -> Iterator[TestDatabase]:
     name = f"test_{uuid.uuid4().hex[:12]}"
-    yield TestDatabase(postgres.create_database(admin_url, name, template))
+    yield TestDatabase(postgres.create_database(admin_url, name, template), roles)
     postgres.drop_database(admin_url, name)
 
 
@@ -185,9 +261,16 @@ def module_database(postgres_url: str, bare_template: str) -> Iterator[TestDatab
 
 
 @pytest.fixture
-def sample_database(postgres_url: str, sample_template: str) -> Iterator[TestDatabase]:
-    """The four organisations of `sample.tiny()`, all opted in and never refreshed, and the ledger."""
-    yield from _clone(postgres_url, sample_template)
+def sample_database(request: pytest.FixtureRequest, postgres_url: str, sample_template: str) -> Iterator[TestDatabase]:
+    """The four organisations of `sample.tiny()`, all opted in and never refreshed, and the ledger.
+
+    For tests of an installation, which begins by setting up roles, it is one where that is done but for the last step.
+    """
+    if {"installation", "site"}.isdisjoint(request.fixturenames):
+        yield from _clone(postgres_url, sample_template)
+    else:
+        roles: Roles = request.getfixturevalue("sample_roles")
+        yield from _clone(postgres_url, roles.template, roles)
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from tests.support.tenants import SECRETS
 @pytest.fixture
 def site(tmp_path: Path, sample_database: Any, rabbitmq_url: str) -> Iterator[Site]:
     """The sample platform with nothing due: on this process's Postgres, in a database of its own."""
-    made = Site.prepare(tmp_path, sample_database.url, rabbitmq_url)
+    made = Site.prepare(tmp_path, sample_database.url, rabbitmq_url, sample_database.with_roles())
     yield made
     made.end()
 

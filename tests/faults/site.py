@@ -168,14 +168,15 @@ class Site:
     services: list[Service] = field(default_factory=list)
 
     @classmethod
-    def prepare(cls, folder: Path, database_url: str, rabbitmq_url: str) -> "Site":
+    def prepare(cls, folder: Path, database_url: str, rabbitmq_url: str, ledger_url: str | None = None) -> "Site":
+        """`ledger_url` is that of the worker's own login, where roles are set up already."""
         parts = urlsplit(database_url)
         made = cls(
             folder,
             database_url,
             rabbitmq_url,
             {
-                "DATABASE_URL": environment.set_up_roles(database_url, SECRETS),
+                "DATABASE_URL": ledger_url or environment.set_up_roles(database_url, SECRETS),
                 "KIKET_TENANT_KEYS": SECRETS.tenant_keys,
                 "RABBITMQ_URL": rabbitmq_url,
                 "ARTIFACTS_URL": (folder / "artifacts").as_uri(),

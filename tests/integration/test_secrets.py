@@ -150,7 +150,8 @@ def watched() -> Iterator[Left]:
     seen, ended = Left(), threading.Event()
 
     def look() -> None:
-        while not ended.wait(0.02):
+        # Each of them lives for a second at least, and to look through all processes takes a while.
+        while not ended.wait(0.1):
             for process in psutil.Process().children(recursive=True):
                 try:
                     seen.found[f"arguments of {process.pid}"] = " ".join(process.cmdline())

@@ -22,6 +22,7 @@ from tests.support.whole_refreshes import refresh_by_dbt
 
 ATTACKER = Candidate(1, "acme")
 VICTIMS = Candidate(2, "blue-harbor")
+_GATES = load_gates(None)
 # Of any attack: nothing that hangs is waited for.
 _PATIENCE = "-c statement_timeout=20s"
 
@@ -184,7 +185,7 @@ class Siege:
         changed = {what for what in self._known.keys() | state.keys() if self._known.get(what) != state.get(what)}
         assert changed == set()
         with self.database.transaction() as connection:
-            assert list(compare(connection, load_gates(None))) == []
+            assert list(compare(connection, _GATES)) == []
         for bystander in self._bystanders:
             assert bystander.execute("select 1").fetchone() == (1,)
 
