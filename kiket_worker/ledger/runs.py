@@ -113,6 +113,27 @@ class RunModel:
     message: str | None = None
 
 
+@dataclass(frozen=True)
+class RunAttempt:
+    """One try at a run. `outcome` is None while it goes on; one that is handed back has the next one's number."""
+
+    attempt: int
+    worker: str
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+    error_kind: str | None
+    error_message: str | None
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands in a list, newest first."""
+
+    queued_at: datetime
+    run_id: UUID
+
+
 def request(database: Database, wanted: Request) -> Accepted:
     """Put a request into the ledger: a new queued run, or the one that waits already.
 
@@ -125,6 +146,15 @@ def request(database: Database, wanted: Request) -> Accepted:
     except psycopg.errors.UniqueViolation:
         # The same key was used at the same moment; whoever was first has committed by now, and its run is found.
         return _request_once(database, wanted)
+
+
+def named_by(database: Database, organization_id: int, idempotency_key: str) -> RunId | None:
+    """The run that a key of an organisation has named; None for a key that was not used yet."""
+    if not is_storable(idempotency_key):
+        return None
+    key = {"organization_id": organization_id, "idempotency_key": idempotency_key}
+    rows = database.rows(statement("find_request"), key)
+    return rows[0]["run_id"] if rows else None
 
 
 def request_with(connection: Connection, wanted: Request) -> Accepted:
@@ -188,6 +218,32 @@ def list_newest(
     """At most `limit` runs, newest first."""
     parameters = {"organization_id": organization_id, "status": status, "run_limit": limit}
     return [Run.from_row(row) for row in database.rows(statement("list_runs"), parameters)]
+
+
+def page(
+    database: Database,
+    *,
+    organization_id: int | None = None,
+    status: Status | None = None,
+    since: datetime | None = None,
+    after: Position | None = None,
+    page_size: int,
+) -> list[Run]:
+    """The runs that follow `after`, newest first; those that were queued at `since` or later."""
+    parameters = {
+        "organization_id": organization_id,
+        "status": status,
+        "since": since,
+        "after_at": after and after.queued_at,
+        "after_id": after and after.run_id,
+        "page_size": page_size,
+    }
+    return [Run.from_row(row) for row in database.rows(statement("runs_page"), parameters, prepare=False)]
+
+
+def attempts(database: Database, run_id: UUID) -> list[RunAttempt]:
+    """The attempts at a run, the first first."""
+    return [RunAttempt(**row) for row in database.rows(statement("list_attempts"), {"run_id": run_id})]
 
 
 def cancel(database: Database, run_id: UUID) -> Status:

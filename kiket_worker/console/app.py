@@ -1,0 +1,54 @@
+"""The console as one application: API and pages, behind the same checks."""
+
+from typing import Any
+
+from fastapi import APIRouter, FastAPI
+
+from kiket_worker.console.api import PREFIX, organizations, runs, settings
+from kiket_worker.console.api.openapi import document_of
+from kiket_worker.console.headers import BodyLimit, SecurityHeaders
+from kiket_worker.console.pages import ROUTERS
+from kiket_worker.console.problems import Faults, install
+from kiket_worker.console.services import Services
+
+_API = (organizations.router, settings.router, runs.router)
+
+
+def create_app(services: Services) -> FastAPI:
+    """The application. It holds what it was given and no state of its own, so that several may serve one ledger."""
+    app = FastAPI(
+        title="Kiket analytics",
+        openapi_url=None,  # Below, without the pages; and no page of documentation that loads others' scripts.
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    app.state.services = services
+    api = APIRouter(prefix=PREFIX)
+    for router in _API:
+        api.include_router(router)
+    app.include_router(api)
+
+    @app.get(f"{PREFIX}/openapi.json", include_in_schema=False)
+    def document() -> dict[str, Any]:
+        """The API's document: the same for everybody, so that it needs no token."""
+        return app.openapi()
+
+    for router in ROUTERS:
+        app.include_router(router, include_in_schema=False)
+    install(app)
+    app.openapi = _kept(app)  # type: ignore[method-assign]  # as FastAPI's documentation has it
+    # The last one is the outermost.
+    app.add_middleware(Faults)
+    app.add_middleware(BodyLimit)
+    app.add_middleware(SecurityHeaders)
+    return app
+
+
+def _kept(app: FastAPI) -> Any:
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = document_of(app)
+        return app.openapi_schema
+
+    return openapi

@@ -1,0 +1,61 @@
+"""The console's HTTP server: uvicorn, at an address, until a signal comes."""
+
+import contextlib
+import socket
+
+import uvicorn
+from fastapi import FastAPI
+
+from kiket_worker import events
+from kiket_worker.errors import InvalidSetting
+from kiket_worker.settings import host_and_port
+
+# Requests in hand when the process is told to end. Streams of runs begin again elsewhere.
+_GRACE_SECONDS = 5
+
+
+def serve(app: FastAPI, address: str, *, proxies: str | None) -> None:
+    """Answer at HOST:PORT until SIGTERM or SIGINT. Raises `InvalidSetting` where the address cannot be had.
+
+    `proxies` are addresses or networks, with commas, whose `X-Forwarded-For` is believed.
+    """
+    listener = listen(address)
+    host, port = listener.getsockname()[:2]
+    found = f"[{host}]:{port}" if listener.family == socket.AF_INET6 else f"{host}:{port}"
+    events.CONSOLE_STARTED.log(address=found)
+    # uvicorn ends in order at a signal, and then raises it again for whoever handled it before.
+    with contextlib.suppress(KeyboardInterrupt):
+        server_of(app, proxies=proxies).run(sockets=[listener])
+
+
+def server_of(app: FastAPI, *, proxies: str | None) -> uvicorn.Server:
+    """The server, not yet running."""
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=proxies is not None,
+        forwarded_allow_ips=proxies or "",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        lifespan="off",
+    )
+    return uvicorn.Server(config)
+
+
+def listen(address: str) -> socket.socket:
+    """Take an address. Raises `InvalidSetting`."""
+    host, port = host_and_port(address)
+    try:
+        found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        family, _, _, _, where = found[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(where)
+        listener.listen(256)
+    except OSError as fault:
+        raise InvalidSetting(
+            f"KIKET_CONSOLE_ADDRESS: {address} cannot be listened at: {fault.strerror or fault}; name another port, or "
+            "an address of this machine"
+        ) from None
+    return listener
