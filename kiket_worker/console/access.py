@@ -75,20 +75,29 @@ def bearer_of(request: Request) -> str | None:
     return secret.strip() if scheme.lower() == "bearer" else ""
 
 
+def caller_of(request: Request, services: Services) -> Holder:
+    """Who calls the API: by the header, or for reading by the pages' cookie. Raises `Problem`.
+
+    A browser sends the cookie along whoever made it ask; what changes something is not taken from a cookie alone.
+    """
+    known: Holder | None = getattr(request.state, "caller", None)
+    if known is not None:
+        return known
+    secret = bearer_of(request)
+    if secret is None and request.method in _SAFE:
+        secret = request.cookies.get(SESSION_COOKIE)
+    request.state.caller = holder_of(services, secret, address_of(request))
+    found: Holder = request.state.caller
+    return found
+
+
 def _caller(
     request: Request,
     services: Annotated[Services, Depends(services_of)],
     _bearer_scheme: Annotated[object, Depends(_bearer)],
     _cookie_scheme: Annotated[object, Depends(_cookie)],
 ) -> Holder:
-    """Who calls the API: by the header, or for reading by the pages' cookie.
-
-    A browser sends the cookie along whoever made it ask; what changes something is not taken from a cookie alone.
-    """
-    secret = bearer_of(request)
-    if secret is None and request.method in _SAFE:
-        secret = request.cookies.get(SESSION_COOKIE)
-    return holder_of(services, secret, address_of(request))
+    return caller_of(request, services)
 
 
 Caller = Annotated[Holder, Depends(_caller)]

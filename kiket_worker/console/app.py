@@ -4,14 +4,16 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from kiket_worker.console.api import PREFIX, organizations, runs, settings
+from kiket_worker.console.access import caller_of
+from kiket_worker.console.api import PREFIX, events, organizations, runs, settings, usage
 from kiket_worker.console.api.openapi import document_of
 from kiket_worker.console.headers import BodyLimit, SecurityHeaders
 from kiket_worker.console.pages import ROUTERS
 from kiket_worker.console.problems import Faults, install
 from kiket_worker.console.services import Services
+from kiket_worker.console.watching import Watch
 
-_API = (organizations.router, settings.router, runs.router)
+_API = (organizations.router, settings.router, runs.router, events.router, usage.router)
 
 
 def create_app(services: Services) -> FastAPI:
@@ -22,8 +24,10 @@ def create_app(services: Services) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     app.state.services = services
+    app.state.watch = Watch(services.database, most=services.streams)
     api = APIRouter(prefix=PREFIX)
     for router in _API:
         api.include_router(router)
@@ -36,7 +40,7 @@ def create_app(services: Services) -> FastAPI:
 
     for router in ROUTERS:
         app.include_router(router, include_in_schema=False)
-    install(app)
+    install(app, lambda request: caller_of(request, services))
     app.openapi = _kept(app)  # type: ignore[method-assign]  # as FastAPI's documentation has it
     # The last one is the outermost.
     app.add_middleware(Faults)

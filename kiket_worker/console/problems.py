@@ -1,6 +1,6 @@
 """Every error as a problem document (RFC 9457), and what of an error may be told."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -142,10 +142,19 @@ def _internal(kind: str) -> Problem:
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, kind, "Something went wrong here; the console's log says what.")
 
 
-def install(app: FastAPI) -> None:
-    """Have the application answer every error that its routes raise as a problem."""
+def install(app: FastAPI, check: Callable[[Request], object]) -> None:
+    """Have the application answer every error that its routes raise as a problem.
 
-    def answer(_: Request, fault: Exception) -> Response:
+    `check` raises `Problem` for a request that is nobody's: a body is read before it is known whose it is, and who has
+    no token is not told what is wrong with one.
+    """
+
+    def answer(request: Request, fault: Exception) -> Response:
+        try:
+            if isinstance(fault, RequestValidationError):
+                check(request)
+        except (Problem, KiketError) as refusal:
+            fault = refusal
         return problem_of(fault).response()
 
     for kind in (Problem, KiketError, HTTPException, RequestValidationError):

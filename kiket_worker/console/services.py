@@ -2,11 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from decimal import Decimal
+from functools import cached_property
 
 from kiket_worker.artifacts.store import Store
 from kiket_worker.console.limits import FailureLimit
+from kiket_worker.ledger import overview
 from kiket_worker.ledger.database import Database
+from kiket_worker.ledger.overview import Overview
+from kiket_worker.monitoring.question import Question
+
+_OVERVIEW_SECONDS = 10.0
+_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -24,3 +32,13 @@ class Services:
     prices: Mapping[str, Decimal]
     streams: int
     failures: FailureLimit = field(default_factory=FailureLimit)
+
+    @cached_property
+    def overview(self) -> Callable[[], Overview]:
+        """The installation at a glance, looked at once in ten seconds at most, whoever asks. Raises `KiketError`."""
+        look = Question(
+            lambda: overview.look(self.database, self.prices, now=datetime.now(UTC)),
+            kept_seconds=_OVERVIEW_SECONDS,
+            patience_seconds=_PATIENCE_SECONDS,
+        )
+        return look.answer

@@ -104,13 +104,14 @@ class Run:
 
 @dataclass(frozen=True)
 class RunModel:
-    """How one model of a run went."""
+    """How one model of a run went. `started_at` is None where nobody has told when it began."""
 
     model_id: str
     status: str
     duration_seconds: float | None
     rows_affected: int | None
     message: str | None = None
+    started_at: datetime | None = None
 
 
 @dataclass(frozen=True)
@@ -244,6 +245,30 @@ def page(
 def attempts(database: Database, run_id: UUID) -> list[RunAttempt]:
     """The attempts at a run, the first first."""
     return [RunAttempt(**row) for row in database.rows(statement("list_attempts"), {"run_id": run_id})]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How far a run is."""
+
+    run: Run
+    models: list[RunModel]
+
+
+def watched(database: Database, run_ids: Sequence[UUID]) -> dict[UUID, Watched]:
+    """How far these runs are, with one question for all of them."""
+    rows = database.rows(statement("watched_runs"), {"run_ids": list(run_ids)})
+    return {row["run_id"]: Watched(Run.from_row(row), [_model(model) for model in row["models"]]) for row in rows}
+
+
+def in_progress(database: Database, limit: int) -> list[Run]:
+    """The runs that workers have in hand, the longest first."""
+    return [Run.from_row(row) for row in database.rows(statement("runs_in_progress"), {"run_limit": limit})]
+
+
+def _model(document: dict[str, Any]) -> RunModel:
+    started_at = document["started_at"]
+    return RunModel(**document | {"started_at": started_at and datetime.fromisoformat(started_at)})
 
 
 def cancel(database: Database, run_id: UUID) -> Status:

@@ -95,6 +95,11 @@ def use(database: Database, secret: str) -> Holder | None:
     return Holder(**rows[0]) if rows else None
 
 
+def is_valid(database: Database, token_id: TokenId) -> bool:
+    """Whether a token, which was good before, still is."""
+    return bool(database.rows(statement("valid_token"), {"token_id": token_id}))
+
+
 def newest(database: Database) -> list[Token]:
     """Every token that was ever made, newest first."""
     rows = database.rows(statement("list_tokens"))

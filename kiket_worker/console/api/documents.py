@@ -64,6 +64,8 @@ class ModelDocument(Document):
     duration_seconds: float | None
     rows_affected: int | None
     message: str | None
+    started_at: datetime | None
+    """Null where nobody has told."""
 
 
 class AttemptDocument(Document):
