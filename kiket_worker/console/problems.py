@@ -151,7 +151,7 @@ def install(app: FastAPI, check: Callable[[Request], object]) -> None:
 
     def answer(request: Request, fault: Exception) -> Response:
         try:
-            if isinstance(fault, RequestValidationError):
+            if isinstance(fault, RequestValidationError) or _is_bad(fault):
                 check(request)
         except (Problem, KiketError) as refusal:
             fault = refusal
@@ -188,11 +188,16 @@ class Faults:
             await answer(scope, receive, send)
 
 
+def _is_bad(fault: Exception) -> bool:
+    return isinstance(fault, HTTPException) and fault.status_code == HTTPStatus.BAD_REQUEST
+
+
 def _http_detail(status: HTTPStatus) -> str:
     # Starlette's own words of a 404 or a 405; others come from reading a body, and may repeat it.
     return {
         HTTPStatus.NOT_FOUND: "There is nothing at this address.",
         HTTPStatus.METHOD_NOT_ALLOWED: "This address does not take that method; `Allow` names those that it takes.",
+        HTTPStatus.BAD_REQUEST: "The request's body cannot be read: it has to be JSON in UTF-8.",
     }.get(status, f"{status.phrase}.")
 
 

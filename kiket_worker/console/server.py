@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+from collections.abc import Callable
 
 import uvicorn
 from fastapi import FastAPI
@@ -40,7 +41,20 @@ def server_of(app: FastAPI, *, proxies: str | None) -> uvicorn.Server:
         timeout_graceful_shutdown=_GRACE_SECONDS,
         lifespan="off",
     )
-    return uvicorn.Server(config)
+    return _Server(config, app.state.watch.end)
+
+
+class _Server(uvicorn.Server):
+    """Ends what would go on as long as a run does, before it waits for requests in hand."""
+
+    def __init__(self, config: uvicorn.Config, end_streams: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._end_streams = end_streams
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """See `uvicorn.Server.shutdown`."""
+        self._end_streams()
+        await super().shutdown(sockets)
 
 
 def listen(address: str) -> socket.socket:

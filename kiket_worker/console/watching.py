@@ -32,6 +32,12 @@ class Watch:
         self._known: dict[UUID, Watched] = {}
         self._task: asyncio.Task[None] | None = None
         self._looked = asyncio.Event()
+        self.has_ended = False
+
+    def end(self) -> None:
+        """Have everybody who watches stop: this process ends."""
+        self.has_ended = True
+        self._looked.set()
 
     def is_full(self, token_id: TokenId) -> bool:
         """Whether nobody else may watch with this token at the moment."""

@@ -190,11 +190,14 @@ def test_an_idempotency_key_of_another_organisation_names_nothing(served: Served
         assert second["organization"] == "blue-harbor"
 
 
-@pytest.mark.parametrize(("path", "body"), [("/organizations/acme/settings", b"{"), ("/runs/nonsense", b"")])
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [("/organizations/acme/settings", b"{"), ("/organizations/acme/settings", b"\xff"), ("/runs/nonsense", b"")],
+)
 def test_who_asks_is_asked_before_what(served: Served, path: str, body: bytes) -> None:
     headers = {"Content-Type": "application/json"}
     method = "PATCH" if body else "GET"
     with served.with_token(None) as nobody:
         assert nobody.request(method, API + path, content=body, headers=headers).status_code == 401
     with served.client() as ops:
-        assert ops.request(method, API + path, content=body, headers=headers).status_code == 422
+        assert ops.request(method, API + path, content=body, headers=headers).status_code in {400, 422}

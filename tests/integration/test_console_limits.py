@@ -6,17 +6,17 @@ import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
+import uvicorn
 
 from kiket_worker.console.headers import BODY_LIMIT_BYTES, BodyLimit
 from kiket_worker.console.limits import FailureLimit
 from kiket_worker.ledger import tokens
 from kiket_worker.ledger.database import Database
 from kiket_worker.telemetry.logs import set_up_logs
-from tests.support.console import API, Console, Served, serving
+from tests.support.console import API, Console, Served, serving, serving_with
 
 WRONG = tokens.PREFIX + "A" * 43
 REFRESH = f"{API}/organizations/acme/refresh"
@@ -95,16 +95,16 @@ def test_a_body_that_is_too_large_is_not_read(served: Served, chunked: bool) -> 
 
 
 def test_a_body_that_does_not_come_is_not_waited_for(console: Console) -> None:
-    parts = urlsplit("http://127.0.0.1")
-    with serving(BodyLimit(console.app(), limit_seconds=0.2)) as url:  # type: ignore[arg-type]
-        parts = urlsplit(url)
-        assert parts.port
-        with socket.create_connection(("127.0.0.1", parts.port), timeout=10) as connection:
-            head = f"POST {REFRESH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{{"
-            connection.sendall(head.encode())
-            began = time.monotonic()
-            assert connection.recv(1000).startswith(b"HTTP/1.1 408")
-            assert time.monotonic() - began < 5
+    server = uvicorn.Server(uvicorn.Config(BodyLimit(console.app(), limit_seconds=0.2), log_config=None))
+    with (
+        serving_with(server) as url,
+        socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])), timeout=10) as connection,
+    ):
+        head = f"POST {REFRESH} HTTP/1.1\r\nHost: x\r\nContent-Length: 10\r\n\r\n{{"
+        connection.sendall(head.encode())
+        began = time.monotonic()
+        assert connection.recv(1000).startswith(b"HTTP/1.1 408")
+        assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("path", [f"{API}/runs", f"{API}/nothing", "/", f"{API}/openapi.json", f"{API}/runs/x"])
@@ -140,10 +140,6 @@ def test_every_answer_has_the_security_headers_and_none_lets_others_in(served: S
         ("GET", f"{API}/organizations/%00", 404),
         ("GET", f"{API}/organizations/a%2Fb", 404),
         ("GET", f"{API}/runs?organization=%00", 404),
-        ("GET", f"{API}/usage?start_at=2026-02-01&end_at=2026-01-01", 422),
-        ("GET", f"{API}/usage?start_at=0001-01-01&end_at=9999-12-31", 422),
-        ("GET", f"{API}/usage?end_at=0001-01-01", 422),
-        ("GET", f"{API}/usage?end_at=9999-12-31T23:59:59Z&start_at=9999-12-31T00:00:00Z", 422),
         ("GET", f"{API}/usage?group_by=year", 422),
     ],
 )

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 
 from kiket_worker.artifacts.directory import DirectoryStore
@@ -80,8 +81,14 @@ class Served:
 @contextmanager
 def serving(app: FastAPI, *, proxies: str | None = None) -> Iterator[str]:
     """Run the console's own server in a thread; give its URL."""
+    with serving_with(server_of(app, proxies=proxies)) as url:
+        yield url
+
+
+@contextmanager
+def serving_with(server: uvicorn.Server) -> Iterator[str]:
+    """The same with a server that is made already."""
     listener = listen("127.0.0.1:0")
-    server = server_of(app, proxies=proxies)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     try:

@@ -103,7 +103,7 @@ async def _stream(
     checked_at = time.monotonic()
     told: dict[str, str] = {}
     async with watch.of(run_id, token_id) as now:
-        while time.monotonic() < until:
+        while time.monotonic() < until and not watch.has_ended:
             if state := now():
                 documents = documents_of(state)
                 if digest_of(documents) == last_event_id:

@@ -11,8 +11,10 @@ from kiket_worker.console.api import PREFIX
 from kiket_worker.console.problems import MEDIA_TYPE, ProblemDocument
 
 _REFERENCE = "#/components/schemas/Problem"
-# Whatever the route: no token, a request that is late, too large or not understood, too many failures, and our faults.
+# Whatever the route: no token, a body that is no text, late or too large, a request that is not understood, too many
+# failures, and our faults.
 _ANYWHERE = (
+    HTTPStatus.BAD_REQUEST,
     HTTPStatus.UNAUTHORIZED,
     HTTPStatus.REQUEST_TIMEOUT,
     HTTPStatus.REQUEST_ENTITY_TOO_LARGE,

@@ -6,12 +6,13 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from kiket_worker.console import actions
 from kiket_worker.console.access import Caller, ServicesOf, visible_id, visible_run
 from kiket_worker.console.api.documents import RunDetail, RunDocument, run_detail
 from kiket_worker.console.api.openapi import problems
+from kiket_worker.console.moments import Moment
 from kiket_worker.console.paging import Cursor, Limit, Page, decoded, encoded, invalid_cursor, link_next
 from kiket_worker.console.services import Services
 from kiket_worker.ledger import archives, runs
@@ -27,7 +28,7 @@ class Listing(BaseModel):
 
     organization: Annotated[str | None, Field(max_length=255, description="Only this one's, by slug.")] = None
     status: Annotated[Status | None, Field(description="Only those with this status.")] = None
-    since: Annotated[AwareDatetime | None, Field(description="Only those queued at this moment or later.")] = None
+    since: Annotated[Moment | None, Field(description="Only those queued at this moment or later.")] = None
     limit: Limit = 50
     cursor: Cursor = None
 

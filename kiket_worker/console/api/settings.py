@@ -4,7 +4,7 @@ from http import HTTPStatus
 from typing import Annotated
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from kiket_worker.console import actions
 from kiket_worker.console.access import Caller, ServicesOf, visible_organization
@@ -14,16 +14,19 @@ from kiket_worker.console.api.openapi import problems
 router = APIRouter(prefix="/organizations/{slug}/settings", tags=["settings"])
 
 
+def _whole(value: object) -> object:
+    """To JSON, 6.0 is the integer 6."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class SettingsChange(BaseModel):
     """What is to change; what is left out stays as it is."""
 
-    model_config = ConfigDict(
-        extra="forbid", strict=True, use_attribute_docstrings=True, json_schema_extra={"minProperties": 1}
-    )
+    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
 
     enabled: bool = False
     """Refresh it, or not."""
-    refresh_interval_hours: Annotated[int, Field(ge=1, le=8760)] | None = None
+    refresh_interval_hours: Annotated[int, Field(ge=1, le=8760), BeforeValidator(_whole)] | None = None
     """Hours between refreshes; null goes back to the plan's."""
     docs: bool = False
     """Leave dbt's docs with each run."""

@@ -3,20 +3,20 @@
 import csv
 import io
 from collections.abc import Mapping
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from http import HTTPStatus
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Query, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from kiket_worker.console.access import Caller, ServicesOf, visible_id
 from kiket_worker.console.api.documents import Document
 from kiket_worker.console.api.openapi import problems
 from kiket_worker.console.cost import cents_of
+from kiket_worker.console.moments import Day, Moment
 from kiket_worker.console.negotiation import prefers_csv
-from kiket_worker.console.problems import Problem
 from kiket_worker.ledger import usage
 from kiket_worker.ledger.usage import Period, PeriodUsage
 
@@ -24,7 +24,6 @@ router = APIRouter(prefix="/usage", tags=["usage"])
 
 _CSV = "text/csv"
 _USUAL_DAYS = 30
-_MOST_DAYS = 1100
 # Spreadsheets take what begins so for a formula.
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
@@ -38,10 +37,10 @@ class Asked(BaseModel):
         str | None, Field(max_length=255, description="Whose, by slug; all together unless it is given.")
     ] = None
     start_at: Annotated[
-        AwareDatetime | date | None, Field(description="From this day on (UTC); 30 days before `end_at` unless given.")
+        Moment | Day | None, Field(description="From this day on (UTC); 30 days before `end_at` unless given.")
     ] = None
     end_at: Annotated[
-        AwareDatetime | date | None,
+        Moment | Day | None,
         Field(description="Up to this moment, not included; to the end of its day (UTC). Unless given: of today."),
     ] = None
     group_by: Annotated[Period, Field(description="Weeks begin on Mondays.")] = Period.DAY
@@ -112,19 +111,10 @@ def show_usage(
 
 
 def days_of(start_at: datetime | date | None, end_at: datetime | date | None, *, today: date) -> tuple[date, date]:
-    """The first day and the one after the last. Raises `Problem` for a time that is none, or too long."""
-    try:
-        last = _day(end_at, up=True) if end_at else today + timedelta(days=1)
-        first = _day(start_at, up=False) if start_at else last - timedelta(days=_USUAL_DAYS)
-    except OverflowError:
-        first = last = date.max
-    if not 0 < (last - first).days <= _MOST_DAYS:
-        raise Problem(
-            HTTPStatus.UNPROCESSABLE_ENTITY,
-            "period_invalid",
-            f"`start_at` has to be before `end_at`, by {_MOST_DAYS} days at most.",
-        )
-    return first, last
+    """The first day and the one after the last; the same day twice where nothing lies between them."""
+    last = _day(end_at, up=True) if end_at else _later(today, 1)
+    first = _day(start_at, up=False) if start_at else _later(last, -_USUAL_DAYS)
+    return min(first, last), last
 
 
 def names_of(found: list[PeriodUsage]) -> dict[tuple[str, str], str]:
@@ -166,8 +156,15 @@ def _plain(cell: object) -> object:
 def _day(given: datetime | date, *, up: bool) -> date:
     if not isinstance(given, datetime):
         return given
-    moment = given.astimezone(UTC)
-    return moment.date() + timedelta(days=int(up and moment.time() != moment.min.time()))
+    try:
+        moment = given.astimezone(UTC)
+    except OverflowError:  # Of a zone, beyond the first or the last day that there is.
+        return given.date()
+    return _later(moment.date(), 1) if up and moment.time() != moment.min.time() else moment.date()
+
+
+def _later(day: date, days: int) -> date:
+    return date.fromordinal(max(1, min(day.toordinal() + days, date.max.toordinal())))
 
 
 def _midnight(day: date) -> datetime:
