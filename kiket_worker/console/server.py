@@ -62,8 +62,9 @@ def listen(address: str) -> socket.socket:
     host, port = host_and_port(address)
     try:
         found = socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-        family, _, _, _, where = found[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
+        family, kind, protocol, _, where = found[0]
+        # With its protocol: only then does asyncio send answers at once, and does not wait for acknowledgements.
+        listener = socket.socket(family, kind, protocol)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(where)
         listener.listen(256)

@@ -7,14 +7,11 @@ from decimal import Decimal
 from functools import cached_property
 
 from kiket_worker.artifacts.store import Store
+from kiket_worker.console.glance import Glance
 from kiket_worker.console.limits import FailureLimit
 from kiket_worker.ledger import overview
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.overview import Overview
-from kiket_worker.monitoring.question import Question
-
-_OVERVIEW_SECONDS = 10.0
-_PATIENCE_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -35,10 +32,8 @@ class Services:
 
     @cached_property
     def overview(self) -> Callable[[], Overview]:
-        """The installation at a glance, looked at once in ten seconds at most, whoever asks. Raises `KiketError`."""
-        look = Question(
-            lambda: overview.look(self.database, self.prices, now=datetime.now(UTC)),
-            kept_seconds=_OVERVIEW_SECONDS,
-            patience_seconds=_PATIENCE_SECONDS,
-        )
-        return look.answer
+        """The installation at a glance, as it was ten seconds ago or, if nobody has looked, a minute at most.
+
+        Raises `KiketError` where the ledger does not answer.
+        """
+        return Glance(lambda: overview.look(self.database, self.prices, now=datetime.now(UTC)))
