@@ -10,7 +10,7 @@ from typing import Any
 
 # Modules of this package, each with a `measure`. One is imported when it is run: a process that a benchmark starts of
 # itself imports this one again.
-BENCHMARKS = ("queue", "isolation", "replay", "definitions")
+BENCHMARKS = ("queue", "isolation", "replay", "definitions", "console")
 
 
 def main() -> None:

@@ -98,6 +98,12 @@ class RunNotCancellable(UsageError):
     kind = "run_ended"
 
 
+class UnknownToken(UsageError):
+    """No token has this id."""
+
+    kind = "token_unknown"
+
+
 class UnknownDeadLetter(UsageError):
     """No dead letter has this id."""
 

@@ -29,6 +29,7 @@ FIELDS = {
     "attempt": Field("integer", "The number of the attempt at the run, from 1."),
     "bundle_digest": Field("string", "The digest that names the dbt project as it was run."),
     "bytes": Field("integer", "Bytes stored, or bytes that the organisation's relations take."),
+    "client": Field("string", "The address that a request came from."),
     "concurrency": Field("integer", "Refreshes that the worker does at a time."),
     "definitions_version": Field("integer", "The version of the organisation's definitions, from 1."),
     "delay_seconds": Field("number", "Seconds until the run is tried again."),
@@ -133,6 +134,33 @@ MONITORING_STARTED = Event(
     logging.INFO,
     "This process answers /metrics, /healthz and /readyz at `address`.",
     frozenset({"address"}),
+)
+CONSOLE_STARTED = Event(
+    "console.started",
+    logging.INFO,
+    "The console answers at `address`.",
+    frozenset({"address"}),
+)
+CONSOLE_FAILED = Event(
+    "console.failed",
+    logging.ERROR,
+    "A request to the console could not be answered, for a reason that is not the caller's.",
+    frozenset({"error_kind", "error"}),
+    "By `error_kind`: see that Postgres answers and is migrated; report what is `internal`.",
+)
+CONSOLE_WAKING_FAILED = Event(
+    "console.waking_failed",
+    logging.WARNING,
+    "A run that was asked for could not be published; it is in the ledger, and the ticker publishes it later.",
+    frozenset({"error_kind", "error"}),
+    "See that RabbitMQ answers; nothing is lost meanwhile.",
+)
+ACCESS_LIMITED = Event(
+    "access.limited",
+    logging.WARNING,
+    "An address has asked the console too often without a valid token, and has to wait.",
+    frozenset({"client"}),
+    "If it is one of your services, give it a token that is valid; if not, nothing: it gets no answer.",
 )
 REFRESH_REJECTED = Event(
     "refresh.rejected",

@@ -1,8 +1,10 @@
 """Every environment variable that the worker reads, with its default and unit."""
 
 import re
+from decimal import Decimal
 from enum import StrEnum
 from importlib import metadata
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -76,6 +78,30 @@ def host_and_port(address: str) -> tuple[str, int]:
 
 def _is_address(value: str) -> str:
     host_and_port(value)
+    return value
+
+
+def _has_networks(value: str) -> str:
+    for entry in value.split(","):
+        ip_network(entry.strip())  # its ValueError says which entry it is
+    return value
+
+
+# A metric's name, and cents with up to six places.
+_PRICE = re.compile(r"([a-z][a-z0-9_]{0,99})=([0-9]{1,9}(?:\.[0-9]{1,6})?)")
+
+
+def prices(text: str) -> dict[str, Decimal]:
+    """The cents for a unit of each metric in `KIKET_PRICES`. Raises `ValueError`."""
+    found = [_PRICE.fullmatch(entry.strip()) for entry in text.split(",")] if text else []
+    by_metric = {match[1]: Decimal(match[2]) for match in found if match}
+    if len(by_metric) != len(found):
+        raise ValueError("must be METRIC=CENTS, or several with commas between them, as analytics_dbt_run=0.25")
+    return by_metric
+
+
+def _has_prices(value: str) -> str:
+    prices(value)
     return value
 
 
@@ -164,6 +190,12 @@ class Settings(BaseSettings):
     changelog_interval_hours: int = Field(0, alias="KIKET_CHANGELOG_INTERVAL_HOURS", ge=0, le=8760)
     changelog_output: Path | None = Field(None, alias="KIKET_CHANGELOG_OUTPUT")
     metrics_address: Annotated[str, AfterValidator(_is_address)] | None = Field(None, alias="KIKET_METRICS_ADDRESS")
+    console_address: Annotated[str, AfterValidator(_is_address)] = Field(
+        "127.0.0.1:8080", alias="KIKET_CONSOLE_ADDRESS"
+    )
+    console_proxies: Annotated[str, AfterValidator(_has_networks)] | None = Field(None, alias="KIKET_CONSOLE_PROXIES")
+    console_streams: int = Field(100, alias="KIKET_CONSOLE_STREAMS", ge=1, le=10_000)
+    prices_text: Annotated[str, AfterValidator(_has_prices)] | None = Field(None, alias="KIKET_PRICES")
 
     # Read by the OpenTelemetry SDK itself, like the other OTEL_* variables; here only what decides whether it is used.
     otel_endpoint: Annotated[str, AfterValidator(_is_http_url)] | None = Field(
@@ -180,6 +212,11 @@ class Settings(BaseSettings):
     otel_traces_exporter: Literal["otlp", "none"] = Field("otlp", alias="OTEL_TRACES_EXPORTER")
     otel_log_queue_size: int = Field(2048, alias="OTEL_BLRP_MAX_QUEUE_SIZE", ge=512, le=1_000_000)
     otel_span_queue_size: int = Field(2048, alias="OTEL_BSP_MAX_QUEUE_SIZE", ge=512, le=1_000_000)
+
+    @property
+    def prices(self) -> dict[str, Decimal]:
+        """What a unit of a metric costs, in cents; a metric that is not here has no price."""
+        return prices(self.prices_text or "")
 
     @property
     def exports_logs(self) -> bool:

@@ -120,7 +120,9 @@ grant usage on schema kiket_analytics to kiket_ledger, kiket_metrics, kiket_prov
 grant select on all tables in schema kiket_analytics to kiket_ledger;
 grant insert, update on
     kiket_analytics.analytics_settings, kiket_analytics.runs, kiket_analytics.leases, kiket_analytics.attempts,
-    kiket_analytics.shared_refreshes, kiket_analytics.built_relations
+    kiket_analytics.shared_refreshes, kiket_analytics.built_relations, kiket_analytics.tokens,
+    -- Sums of runs and usage, which triggers keep in the transactions that change them.
+    kiket_analytics.usage_daily, kiket_analytics.usage_monthly, kiket_analytics.usage_of_all, kiket_analytics.run_hours
 to kiket_ledger;
 -- An attempt forgets the models of the one before.
 grant insert, update, delete on kiket_analytics.run_models to kiket_ledger;
@@ -180,7 +182,7 @@ begin
         shared, shared
     );
     execute format('grant %I to kiket_provisioner with admin true, inherit false, set false', shared);
-    insert into kiket_analytics.roles (level, shared_schema) values (4, shared)
+    insert into kiket_analytics.roles (level, shared_schema) values (5, shared)
     on conflict (only_row) do update
     set level = excluded.level, shared_schema = excluded.shared_schema, applied_at = now();
 end

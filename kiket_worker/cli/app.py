@@ -16,8 +16,8 @@ from kiket_worker.errors import KiketError
 
 # In the order of the help. Each is a module of this package, with a function of the same name or a group, `app`.
 _COMMANDS = (
-    *("demo", "ticker", "worker", "migrate", "doctor", "refresh", "runs", "settings", "usage", "tenants"),
-    *("definitions", "artifacts", "dead-letters", "engine", "changelog", "dev"),
+    *("demo", "ticker", "worker", "console", "migrate", "doctor", "refresh", "runs", "settings", "usage", "tenants"),
+    *("definitions", "artifacts", "dead-letters", "tokens", "engine", "changelog", "dev"),
 )
 
 

@@ -8,7 +8,6 @@ import typer
 
 from kiket_worker.artifacts.store import store_of
 from kiket_worker.cli.output import JsonOption, print_json, print_table
-from kiket_worker.cli.waking import wake_all
 from kiket_worker.dbt.bundle import core_bundle
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.overlay import DEFAULT_NAME, is_name
@@ -22,6 +21,7 @@ from kiket_worker.ledger import definitions, organizations
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.definitions import Version
 from kiket_worker.ledger.organizations import Organization
+from kiket_worker.queue.waking import wake_all
 from kiket_worker.refresh.services import open_isolation
 from kiket_worker.settings import Settings, load_settings
 from kiket_worker.telemetry.logs import silence_logs

@@ -15,7 +15,6 @@ from kiket_worker.cli.output import JsonOption, print_json
 from kiket_worker.cli.run_document import run_document
 from kiket_worker.cli.runs import print_run
 from kiket_worker.cli.signals import Signals
-from kiket_worker.cli.waking import wake
 from kiket_worker.cli.worker import Working, open_database
 from kiket_worker.contract import Reason
 from kiket_worker.errors import KiketError, OrganizationDisabled, OrganizationQuarantined
@@ -24,6 +23,7 @@ from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request, Run, RunId, RunModel, Status
 from kiket_worker.queue.broker import open_broker
 from kiket_worker.queue.publisher import publish_run
+from kiket_worker.queue.waking import wake
 from kiket_worker.refresh.requests import submit
 from kiket_worker.settings import Settings, load_settings
 from kiket_worker.telemetry.logs import silence_logs

@@ -8,13 +8,13 @@ from rich.console import Console
 
 from kiket_worker.cli.output import JsonOption, print_json, print_table
 from kiket_worker.cli.run_document import run_document
-from kiket_worker.cli.waking import wake
 from kiket_worker.contract import Reason
 from kiket_worker.errors import UsageError
 from kiket_worker.ledger import organizations
 from kiket_worker.ledger import runs as ledger_runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request, Run, RunModel, Status
+from kiket_worker.queue.waking import wake
 from kiket_worker.refresh.requests import submit
 from kiket_worker.settings import load_settings
 from kiket_worker.telemetry.logs import silence_logs

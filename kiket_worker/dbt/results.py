@@ -4,6 +4,7 @@ import json
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,17 @@ from kiket_worker.errors import DatabaseInterrupted, DbtNoResults, ModelFailed, 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """How one model went: status running, success, error or skipped; a duration in seconds once it has ended."""
+    """How one model went: status running, success, error or skipped; a duration in seconds once it has ended.
+
+    `started_at` is None where dbt does not say.
+    """
 
     model_id: str
     status: str
     duration_seconds: float | None = None
     rows_affected: int | None = None
     message: str | None = None
+    started_at: datetime | None = None
 
 
 # What reading raises where JSON is not of the shape expected, or is made to break its reader.
@@ -169,7 +174,17 @@ def _result(entry: dict[str, Any]) -> ModelResult:
         # dbt-postgres reports -1 where Postgres counts no rows, as for a view.
         rows_affected=rows if type(rows) is int and 0 <= rows < _BIGINT_LIMIT else None,
         message=_text(message) if message and status != "success" else None,
+        started_at=_began(entry.get("timing")),
     )
+
+
+def _began(timing: object) -> datetime | None:
+    """When the first of dbt's timings began; times without a zone are UTC's."""
+    if isinstance(timing, list) and timing and isinstance(timing[0], dict):
+        with suppress(*_UNREADABLE):  # It only shows the progress.
+            moment = datetime.fromisoformat(timing[0]["started_at"])
+            return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    return None
 
 
 def _text(value: object) -> str:

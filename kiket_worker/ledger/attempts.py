@@ -54,7 +54,14 @@ def record_models(database: Database, claim: Claim, models: Sequence[RunModel]) 
     """Write how far models are. Raises `LeaseLost`."""
     if not models:
         return
-    rows = [asdict(model) | {"message": model.message and storable(model.message)} for model in models]
+    rows = [
+        asdict(model)
+        | {
+            "message": model.message and storable(model.message),
+            "started_at": model.started_at and model.started_at.isoformat(),
+        }
+        for model in models
+    ]
     parameters = {"run_id": claim.run.run_id, "lease_epoch": claim.epoch, "models": Jsonb(rows)}
     if not database.rows(statement("record_models"), parameters):
         raise _lost(claim)

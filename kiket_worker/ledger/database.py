@@ -104,12 +104,18 @@ class Database:
         with translated(), self._pool.connection() as connection:
             yield connection
 
-    def rows(self, query: bytes, parameters: dict[str, Any] | None = None) -> list[DictRow]:
-        """Run one statement, which is a transaction of its own, and give its rows. Raises as `transaction` does."""
+    def rows(
+        self, query: bytes, parameters: dict[str, Any] | None = None, *, prepare: bool | None = None
+    ) -> list[DictRow]:
+        """Run one statement, which is a transaction of its own, and give its rows. Raises as `transaction` does.
+
+        Not prepared (`prepare=False`), it is planned for the values that are given, each time: where a parameter may be
+        null for any, a plan for all values would read the whole table. Left out, psycopg prepares what comes often.
+        """
         with self.transaction() as connection:
             connection.autocommit = True  # To begin and commit would be two more ways there and back.
             try:
-                return connection.execute(query, parameters).fetchall()
+                return connection.execute(query, parameters, prepare=prepare).fetchall()
             finally:
                 if connection.info.transaction_status is TransactionStatus.IDLE:  # Else the pool throws it away.
                     connection.autocommit = False

@@ -55,6 +55,12 @@ def history(database: Database, organization_id: int) -> list[Version]:
     return [Version.from_row(row) for row in rows]
 
 
+def newest(database: Database, organization_id: int, limit: int) -> list[Version]:
+    """The newest versions of the organisation's definitions: the first is the current one."""
+    parameters = {"organization_id": organization_id, "version_limit": limit}
+    return [Version.from_row(row) for row in database.rows(statement("published_versions"), parameters)]
+
+
 def get(database: Database, organization_id: int, version: int) -> Version:
     """One version. Raises `UnknownVersion`."""
     rows = database.rows(

@@ -104,13 +104,35 @@ class Run:
 
 @dataclass(frozen=True)
 class RunModel:
-    """How one model of a run went."""
+    """How one model of a run went. `started_at` is None where nobody has told when it began."""
 
     model_id: str
     status: str
     duration_seconds: float | None
     rows_affected: int | None
     message: str | None = None
+    started_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class RunAttempt:
+    """One try at a run. `outcome` is None while it goes on; one that is handed back has the next one's number."""
+
+    attempt: int
+    worker: str
+    started_at: datetime
+    finished_at: datetime | None
+    outcome: str | None
+    error_kind: str | None
+    error_message: str | None
+
+
+@dataclass(frozen=True)
+class Position:
+    """Where a run stands in a list, newest first."""
+
+    queued_at: datetime
+    run_id: UUID
 
 
 def request(database: Database, wanted: Request) -> Accepted:
@@ -125,6 +147,15 @@ def request(database: Database, wanted: Request) -> Accepted:
     except psycopg.errors.UniqueViolation:
         # The same key was used at the same moment; whoever was first has committed by now, and its run is found.
         return _request_once(database, wanted)
+
+
+def named_by(database: Database, organization_id: int, idempotency_key: str) -> RunId | None:
+    """The run that a key of an organisation has named; None for a key that was not used yet."""
+    if not is_storable(idempotency_key):
+        return None
+    key = {"organization_id": organization_id, "idempotency_key": idempotency_key}
+    rows = database.rows(statement("find_request"), key)
+    return rows[0]["run_id"] if rows else None
 
 
 def request_with(connection: Connection, wanted: Request) -> Accepted:
@@ -188,6 +219,56 @@ def list_newest(
     """At most `limit` runs, newest first."""
     parameters = {"organization_id": organization_id, "status": status, "run_limit": limit}
     return [Run.from_row(row) for row in database.rows(statement("list_runs"), parameters)]
+
+
+def page(
+    database: Database,
+    *,
+    organization_id: int | None = None,
+    status: Status | None = None,
+    since: datetime | None = None,
+    after: Position | None = None,
+    page_size: int,
+) -> list[Run]:
+    """The runs that follow `after`, newest first; those that were queued at `since` or later."""
+    parameters = {
+        "organization_id": organization_id,
+        "status": status,
+        "since": since,
+        "after_at": after and after.queued_at,
+        "after_id": after and after.run_id,
+        "page_size": page_size,
+    }
+    return [Run.from_row(row) for row in database.rows(statement("runs_page"), parameters, prepare=False)]
+
+
+def attempts(database: Database, run_id: UUID) -> list[RunAttempt]:
+    """The attempts at a run, the first first."""
+    return [RunAttempt(**row) for row in database.rows(statement("list_attempts"), {"run_id": run_id})]
+
+
+@dataclass(frozen=True)
+class Watched:
+    """How far a run is."""
+
+    run: Run
+    models: list[RunModel]
+
+
+def watched(database: Database, run_ids: Sequence[UUID]) -> dict[UUID, Watched]:
+    """How far these runs are, with one question for all of them."""
+    rows = database.rows(statement("watched_runs"), {"run_ids": list(run_ids)})
+    return {row["run_id"]: Watched(Run.from_row(row), [_model(model) for model in row["models"]]) for row in rows}
+
+
+def in_progress(database: Database, limit: int) -> list[Run]:
+    """The runs that workers have in hand, the longest first."""
+    return [Run.from_row(row) for row in database.rows(statement("runs_in_progress"), {"run_limit": limit})]
+
+
+def _model(document: dict[str, Any]) -> RunModel:
+    started_at = document["started_at"]
+    return RunModel(**document | {"started_at": started_at and datetime.fromisoformat(started_at)})
 
 
 def cancel(database: Database, run_id: UUID) -> Status:

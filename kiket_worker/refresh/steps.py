@@ -165,7 +165,9 @@ def _record_model(attempt: Attempt, model: ModelResult) -> None:
 
 
 def _as_row(model: ModelResult) -> RunModel:
-    return RunModel(model.model_id, model.status, model.duration_seconds, model.rows_affected, model.message)
+    return RunModel(
+        model.model_id, model.status, model.duration_seconds, model.rows_affected, model.message, model.started_at
+    )
 
 
 def _log_model(attempt: Attempt, model: ModelResult) -> None:

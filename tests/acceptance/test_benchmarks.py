@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.console import QUERIES, REQUESTS
+
 REPOSITORY = Path(__file__).parents[2]
 
 # By benchmark: the figures and their units.
 FIGURES = {
+    "console": {f"{name}_ratio": "ratio" for name in (*REQUESTS, *QUERIES)}
+    | {"refresh_writes_ratio": "ratio", "overview_look_seconds": "s"},
     "definitions": {"validation_ratio": "ratio", "validation_seconds": "s"},
     "queue": {
         "publish_to_claimed_per_second": "1/s",
@@ -54,6 +58,7 @@ FIGURES = {
     },
 }
 WITH_TARGET = {
+    "console": {f"{name}_ratio" for name in (*REQUESTS, *QUERIES)},
     "queue": {"manual_start_seconds_p99_backlog", "two_workers_speedup", "recovery_after_sigkill_seconds"},
     "isolation": {
         *("provisioning_ratio", "gate_aggregate_ratio", "gate_incremental_ratio", "gate_join_ratio", "connect_ratio"),

@@ -200,6 +200,7 @@ def _models(runs: Sequence[NodeRun]) -> tuple[ModelResult, ...]:
             max(0.0, run.seconds),
             rows if (rows := (run.response or {}).get("rows_affected", -1)) >= 0 else None,
             None if run.status == "success" else run.message,
+            None if run.status == "skipped" else run.started_at,
         )
         for run in runs
         if run.node.resource_type == "model"

@@ -1,4 +1,4 @@
-"""Waking a worker after a request: the commands that ask for runs publish what the ledger has taken."""
+"""Waking a worker after a request: whoever asks for runs publishes what the ledger has taken."""
 
 from collections.abc import Sequence
 

@@ -1,0 +1,31 @@
+"""Ledgers with a history: as many organisations and runs as are asked for, in a database of their own."""
+
+from pathlib import Path
+
+import psycopg
+from psycopg import ClientCursor
+
+from kiket_worker.dev import platform, postgres
+from kiket_worker.ledger.migrate import migrate
+
+_FILL = Path(__file__).parent / "sql" / "fill_ledger.sql"
+
+
+def filled(admin_url: str, name: str, *, organizations: int, runs: int, models: int = 2) -> str:
+    """Make a database with a ledger that has this history; give its URL."""
+    url = postgres.create_database(admin_url, name)
+    with psycopg.connect(url) as connection:
+        platform.create_tables(connection)
+    migrate(url)
+    fill(url, organizations=organizations, runs=runs, models=models)
+    return url
+
+
+def fill(url: str, *, organizations: int, runs: int, models: int = 2) -> None:
+    """Fill an empty ledger, as the superuser of the URL."""
+    # Several statements with parameters: put in by the client.
+    with psycopg.connect(url, cursor_factory=ClientCursor) as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute(_FILL.read_bytes(), {"organizations": organizations, "runs": runs, "models": models})
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("vacuum (analyze, freeze)")

@@ -1,0 +1,1 @@
+"""The console: an API for the platform, and pages for people, over HTTP."""

@@ -1,0 +1,3 @@
+"""The API below `/api/v1/analytics`."""
+
+PREFIX = "/api/v1/analytics"

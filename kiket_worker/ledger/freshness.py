@@ -1,0 +1,68 @@
+"""How fresh organisations are: their last success, and how far they are behind their cadence."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+from uuid import UUID
+
+from kiket_worker.ledger.database import Database, statement
+from kiket_worker.ledger.organizations import PLAN_PARAMETERS, Organization
+
+_OWN = ("lag_seconds", "last_success_run_id", "last_success_at", "active_run_id")
+
+
+class State(StrEnum):
+    """How an organisation's analytics stand, in one word."""
+
+    PAUSED = "paused"
+    QUARANTINED = "quarantined"
+    NO_SCHEMA = "no_schema"
+    NEVER = "never"
+    LATE = "late"
+    FRESH = "fresh"
+
+
+@dataclass(frozen=True)
+class Freshness:
+    """One organisation. `lag_seconds` is how long it has been due; 0 if it is not, None if it never will be."""
+
+    organization: Organization
+    lag_seconds: float | None
+    last_success_run_id: UUID | None
+    last_success_at: datetime | None
+    active_run_id: UUID | None
+
+    @property
+    def state(self) -> State:
+        """In one word. What keeps it from being refreshed counts more than how old it is."""
+        if self.organization.quarantine_reason:
+            return State.QUARANTINED
+        if not self.organization.enabled:
+            return State.PAUSED
+        if self.organization.due_at is None:
+            return State.NO_SCHEMA
+        if self.last_success_at is None:
+            return State.NEVER
+        return State.LATE if self.lag_seconds else State.FRESH
+
+
+def page(
+    database: Database, *, organization_id: int | None = None, after: str | None = None, page_size: int
+) -> list[Freshness]:
+    """Organisations whose slug comes after `after`, by slug."""
+    parameters = PLAN_PARAMETERS | {"organization_id": organization_id, "after": after, "page_size": page_size}
+    return [_freshness(row) for row in database.rows(statement("organizations_page"), parameters, prepare=False)]
+
+
+def of(database: Database, organization_id: int) -> Freshness | None:
+    """One organisation's; None where it is gone."""
+    found = page(database, organization_id=organization_id, page_size=1)
+    return found[0] if found else None
+
+
+def _freshness(row: dict[str, Any]) -> Freshness:
+    own = {name: row.pop(name) for name in _OWN}
+    if row["due_at"] is None:
+        own["lag_seconds"] = None
+    return Freshness(organization=Organization(**row), **own)
