@@ -1,6 +1,7 @@
 """The console as a process: tokens by the command line, requests over HTTP, and an end in order."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -130,3 +131,29 @@ def test_no_other_command_waits_for_the_libraries_of_the_web(installation: Any) 
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_the_examples_of_the_page_work_as_they_stand(installation: Any, until: Callable[..., Any]) -> None:
+    _, url = started(installation, until)
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    block = page.partition("## Requests\n\n```sh\n")[2].partition("```")[0]
+    assert "/refresh\n" in block
+    secret = token(installation)
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {secret}"}) as client:
+        # The key of the page's first request: it names the same run.
+        key = {"Idempotency-Key": "7f1c"}
+        run_id = client.post(f"{API}/organizations/acme/refresh", headers=key).json()["run_id"]
+    lines = [line for line in block.splitlines() if not line.endswith("/events")]  # Nobody works on the run.
+    script = "\n".join(lines).replace("http://127.0.0.1:8080", url).replace("RUN_ID", run_id)
+    script = script.replace("curl --silent", "curl --silent --fail --write-out '\\n'")
+    done = subprocess.run(
+        ["sh", "-euc", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "KIKET_TOKEN": secret},
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count(run_id) >= 3
+    assert "date,metric,quantity,unit,estimated_cost_cents" in done.stdout
+    assert secret not in done.stdout + done.stderr

@@ -46,6 +46,18 @@ def test_organisations_come_by_slug_with_their_freshness(ops: httpx.Client) -> N
     assert {one["state"] for one in answer.json()["items"]} == {"never"}
 
 
+@pytest.mark.parametrize("limit", [1, 2, 3, 4])
+def test_organisations_come_in_pages(ops: httpx.Client, limit: int) -> None:
+    found: list[str] = []
+    link = f"{API}/organizations?limit={limit}"
+    while link and len(found) < 10:
+        page = ops.get(link)
+        assert len(page.json()["items"]) <= limit
+        found += [one["slug"] for one in page.json()["items"]]
+        link = page.links.get("next", {}).get("url", "")
+    assert found == [one["slug"] for one in ops.get(f"{API}/organizations").json()["items"]]
+
+
 def test_a_refresh_that_is_asked_for_is_a_run_that_waits(console: Console, ops: httpx.Client) -> None:
     answer = ops.post(f"{API}/organizations/acme/refresh", headers={"Idempotency-Key": "a"})
     assert answer.status_code == 202, answer.text
