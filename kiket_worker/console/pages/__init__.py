@@ -2,6 +2,14 @@
 
 from fastapi import APIRouter
 
-from kiket_worker.console.pages import session, static
+from kiket_worker.console.pages import organization, organizations, overview, runs, session, settings, static
 
-ROUTERS: tuple[APIRouter, ...] = (session.router, static.router)
+ROUTERS: tuple[APIRouter, ...] = (
+    session.router,
+    static.router,
+    overview.router,
+    organizations.router,
+    organization.router,
+    settings.router,
+    runs.router,
+)

@@ -31,67 +31,87 @@
     return { labels, sets };
   }
 
-  function draw(figure) {
-    const details = figure.querySelector("details");
+  function setsOf(figure) {
     const { labels, sets } = dataOf(figure);
-    if (!window.Chart || !labels.length || !sets.length) return;
-    const plot = document.createElement("div");
-    const canvas = document.createElement("canvas");
-    const title = figure.querySelector("figcaption").textContent.trim();
-    plot.className = "plot";
-    canvas.setAttribute("role", "img");
-    canvas.setAttribute("aria-label", `${title}: a picture of the table that follows`);
-    plot.append(canvas);
-    figure.insertBefore(plot, details);
-    if (!("kept" in details.dataset)) details.open = false;
-    const unit = figure.dataset.unit;
     const line = figure.dataset.chart === "line";
-    const stacked = "stacked" in figure.dataset || sets.some((set) => set.data.includes(null));
-    charts.set(figure, new Chart(canvas, {
-      type: line ? "line" : "bar",
-      data: { labels, datasets: sets.map((set) => ({
-        label: set.label, data: set.data, borderColor: set.colour, backgroundColor: set.colour, borderWidth: line ? 2 : 0,
-        pointRadius: labels.length > 60 ? 0 : 2, spanGaps: true, maxBarThickness: 32,
-      })) },
-      options: {
-        animation: false,
-        responsive: true,
-        maintainAspectRatio: false,
-        interaction: { mode: "index", intersect: false },
-        color: colour("text"),
-        scales: {
-          x: { stacked: stacked && !line, grid: { display: false }, ticks: { color: colour("muted"), maxRotation: 0, autoSkipPadding: 12 } },
-          y: {
-            stacked: stacked && !line, beginAtZero: true, grid: { color: colour("line") },
-            title: { display: Boolean(unit), text: unit, color: colour("muted") }, ticks: { color: colour("muted") },
-          },
-        },
-        plugins: {
-          legend: { display: sets.length > 1, labels: { color: colour("text"), boxWidth: 14 } },
-          tooltip: { filter: (item) => item.raw !== null },
-        },
-      },
+    const datasets = sets.map((set) => ({
+      label: set.label, data: set.data, borderColor: set.colour, backgroundColor: set.colour, borderWidth: line ? 2 : 0,
+      pointRadius: labels.length > 60 ? 0 : 2, spanGaps: true, maxBarThickness: 32,
     }));
+    return { labels, datasets };
   }
 
-  function forget(figure) {
-    charts.get(figure)?.destroy();
-    charts.delete(figure);
-    figure.querySelector(".plot")?.remove();
+  function optionsOf(figure, { datasets }) {
+    const { unit, chart } = figure.dataset;
+    const stacked = chart !== "line" && ("stacked" in figure.dataset || datasets.some((set) => set.data.includes(null)));
+    const muted = colour("muted");
+    return {
+      animation: false,
+      responsive: true,
+      maintainAspectRatio: false,
+      interaction: { mode: "index", intersect: false },
+      scales: {
+        x: { stacked, grid: { display: false }, ticks: { color: muted, maxRotation: 0, autoSkipPadding: 12 } },
+        y: {
+          stacked, beginAtZero: true, grid: { color: colour("line") }, ticks: { color: muted },
+          title: { display: Boolean(unit), text: unit, color: muted },
+        },
+      },
+      plugins: {
+        legend: { display: datasets.length > 1, labels: { color: colour("text"), boxWidth: 14 } },
+        tooltip: { filter: (item) => item.raw !== null },
+      },
+    };
+  }
+
+  function draw(figure) {
+    const data = setsOf(figure);
+    if (!window.Chart || !data.labels.length || !data.datasets.length) return;
+    const plot = document.createElement("div");
+    const canvas = document.createElement("canvas");
+    plot.className = "plot";
+    canvas.setAttribute("role", "img");
+    canvas.setAttribute("aria-label", `${figure.querySelector("figcaption").textContent.trim()}: a picture of the table below`);
+    plot.append(canvas);
+    const details = figure.querySelector("details");
+    figure.insertBefore(plot, details);
+    details.open = false;
+    const type = figure.dataset.chart === "line" ? "line" : "bar";
+    charts.set(figure, new Chart(canvas, { type, data, options: optionsOf(figure, data) }));
+  }
+
+  // A figure that has come in place of another one of the same id takes over its picture: nothing flickers or jumps.
+  function takeOver(figure, old) {
+    const chart = charts.get(old);
+    charts.delete(old);
+    const details = figure.querySelector("details");
+    figure.insertBefore(chart.canvas.parentElement, details);
+    details.open = false;
+    charts.set(figure, chart);
+    renew(figure);
+  }
+
+  function renew(figure) {
+    const chart = charts.get(figure);
+    chart.data = setsOf(figure);
+    chart.options = optionsOf(figure, chart.data);
+    chart.update("none");
   }
 
   function drawAll(root) {
-    const figures = root.matches?.("figure[data-chart]") ? [root] : [...root.querySelectorAll("figure[data-chart]")];
-    for (const figure of figures.filter((one) => !charts.has(one))) draw(figure);
+    const gone = [...charts.keys()].filter((figure) => !figure.isConnected);
+    for (const figure of root.querySelectorAll("figure[data-chart]")) {
+      const old = gone.find((one) => one.id === figure.id);
+      if (old) takeOver(figure, old);
+      else if (!charts.has(figure)) draw(figure);
+    }
+    for (const figure of gone.filter((one) => charts.has(one))) {
+      charts.get(figure).destroy();
+      charts.delete(figure);
+    }
   }
 
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
-    for (const figure of [...charts.keys()]) {
-      figure.querySelector("details").dataset.kept = "";
-      forget(figure);
-      draw(figure);
-    }
-  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => [...charts.keys()].forEach(renew));
 
   // Parts with data-poll="seconds" ask for themselves by the event `poll`, while somebody can see them.
   function poll(part) {
@@ -105,29 +125,43 @@
     }, 500);
   }
 
-  // What has not changed is not put in again; what the reader has opened or scrolled stays so.
-  const last = new WeakMap();
+  // What the reader is at: the focus, what is open, and how far it is scrolled.
+  function placeIn(part) {
+    const focused = part.contains(document.activeElement) ? document.activeElement : null;
+    const href = focused?.getAttribute("href");
+    const alike = href ? [...part.querySelectorAll(`a[href="${CSS.escape(href)}"]`)].indexOf(focused) : -1;
+    const details = focused?.tagName === "SUMMARY" ? focused.parentElement.id : null;
+    return {
+      focus: () => (details ? document.querySelector(`#${CSS.escape(details)} > summary`)
+        : href ? part.querySelectorAll(`a[href="${CSS.escape(href)}"]`)[alike]
+        : focused?.id && document.getElementById(focused.id)),
+      open: [...part.querySelectorAll("details[id]")].map((one) => [one.id, one.open]),
+      scrolled: [...part.querySelectorAll(".scroll[id]")].map((one) => [one.id, one.scrollLeft, one.scrollTop]),
+    };
+  }
+
+  function returnTo({ focus, open, scrolled }) {
+    for (const [id, isOpen] of open) document.getElementById(id)?.toggleAttribute("open", isOpen);
+    for (const [id, left, top] of scrolled) document.getElementById(id)?.scrollTo(left, top);
+    focus()?.focus({ preventScroll: true });
+  }
+
+  // What has not changed is not put in again.
+  const texts = new WeakMap();
+  const places = new WeakMap();
   document.addEventListener("htmx:beforeSwap", ({ detail }) => {
     if (!detail.shouldSwap) return;
-    const text = detail.xhr.responseText;
-    if (last.get(detail.target) === text) detail.shouldSwap = false;
+    if (texts.get(detail.target) === detail.xhr.responseText) detail.shouldSwap = false;
     else {
-      last.set(detail.target, text);
-      detail.target.kept = {
-        open: new Map([...detail.target.querySelectorAll("details[id]")].map((one) => [one.id, one.open])),
-        scrolled: [...detail.target.querySelectorAll(".scroll[id]")].map((one) => [one.id, one.scrollLeft, one.scrollTop]),
-      };
+      texts.set(detail.target, detail.xhr.responseText);
+      places.set(detail.target, placeIn(detail.target));
     }
   });
   document.addEventListener("htmx:afterSwap", ({ detail }) => {
-    for (const figure of [...charts.keys()]) if (!figure.isConnected) forget(figure);
-    const kept = detail.target.kept;
     drawAll(detail.target);
-    for (const [id, open] of kept?.open || []) {
-      const details = document.getElementById(id);
-      if (details) details.open = open;
-    }
-    for (const [id, left, top] of kept?.scrolled || []) document.getElementById(id)?.scrollTo(left, top);
+    const place = places.get(detail.target);
+    if (place) returnTo(place);
+    places.delete(detail.target);
   });
 
   drawAll(document);
