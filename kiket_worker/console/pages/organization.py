@@ -47,7 +47,7 @@ def show_organization(
             request, "_progress.html.jinja", watched=_watched(services, viewer, organization, run), is_part=True
         )
     standing, now = _standing(services, organization), datetime.now(UTC)
-    figures = {"organization": organization, "standing": standing, "run": run, "now": now}
+    figures: dict[str, Any] = {"organization": organization, "standing": standing, "run": run, "now": now}
     figures |= _figures(services, organization, now)
     if is_part(request, FIGURES):
         return render(request, "_organization_figures.html.jinja", **figures)
