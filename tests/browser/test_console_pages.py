@@ -201,6 +201,30 @@ def test_a_form_of_another_session_changes_nothing(site: Site, ops: Visit) -> No
     assert site.newest(ACME).run_id == before
 
 
+def test_a_link_of_another_site_leads_to_the_page_for_who_is_signed_in(site: Site, ops: Visit) -> None:
+    page = ops.page
+    for path, heading in (("/runs?status=failed", "Runs"), ("/organizations/acme", "Acme, Inc.")):
+        page.goto(site.url.replace("127.0.0.1", "localhost") + "/sign-in")
+        follow(page, site.url + path)
+        expect(page.get_by_role("heading", level=1)).to_have_text(heading)
+        assert page.url == site.url + path
+    # Who is not is led to the sign-in, and on from there.
+    with site.visit() as visit:
+        visit.page.goto(site.url.replace("127.0.0.1", "localhost") + "/sign-in")
+        follow(visit.page, site.url + "/runs")
+        expect(visit.page).to_have_url(site.url + "/sign-in?next=/runs")
+
+
+def follow(page: Page, url: str) -> None:
+    """Follow a link to it on this page."""
+    page.evaluate(
+        "url => { const link = document.createElement('a'); link.href = url; link.textContent = 'the link';"
+        " document.querySelector('main').append(link); }",
+        url,
+    )
+    page.get_by_role("link", name="the link").click()
+
+
 # What is changed.
 
 
