@@ -9,6 +9,7 @@ from kiket_worker.console.api import PREFIX, events, organizations, runs, settin
 from kiket_worker.console.api.openapi import document_of
 from kiket_worker.console.headers import BodyLimit, SecurityHeaders
 from kiket_worker.console.pages import ROUTERS
+from kiket_worker.console.pages.faults import is_of_pages, page_of
 from kiket_worker.console.problems import Faults, install
 from kiket_worker.console.services import Services
 from kiket_worker.console.watching import Watch
@@ -42,10 +43,10 @@ def create_app(services: Services) -> FastAPI:
 
     for router in ROUTERS:
         app.include_router(router, include_in_schema=False)
-    install(app, lambda request: caller_of(request, services))
+    install(app, lambda request: is_of_pages(request) or caller_of(request, services), page_of)
     app.openapi = _kept(app)  # type: ignore[method-assign]  # as FastAPI's documentation has it
     # The last one is the outermost.
-    app.add_middleware(Faults)
+    app.add_middleware(Faults, page=page_of)
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders)
     return app

@@ -142,8 +142,11 @@ def _internal(kind: str) -> Problem:
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, kind, "Something went wrong here; the console's log says what.")
 
 
-def install(app: FastAPI, check: Callable[[Request], object]) -> None:
-    """Have the application answer every error that its routes raise as a problem.
+Page = Callable[[Request, Problem], Response | None]
+
+
+def install(app: FastAPI, check: Callable[[Request], object], page: Page) -> None:
+    """Have the application answer every error that its routes raise: `page` where it gives one, or a problem document.
 
     `check` raises `Problem` for a request that is nobody's: a body is read before it is known whose it is, and who has
     no token is not told what is wrong with one.
@@ -155,7 +158,8 @@ def install(app: FastAPI, check: Callable[[Request], object]) -> None:
                 check(request)
         except (Problem, KiketError) as refusal:
             fault = refusal
-        return problem_of(fault).response()
+        problem = problem_of(fault)
+        return page(request, problem) or problem.response()
 
     for kind in (Problem, KiketError, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer)
@@ -164,8 +168,9 @@ def install(app: FastAPI, check: Callable[[Request], object]) -> None:
 class Faults:
     """Middleware that answers whatever else is raised, so that no server prints a traceback or says its own words."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, page: Page) -> None:
         self._app = app
+        self._page = page
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
@@ -182,9 +187,10 @@ class Faults:
         try:
             await self._app(scope, receive, observe)
         except Exception as fault:
-            answer = problem_of(fault).response()
+            problem = problem_of(fault)
             if has_begun:
                 raise ConnectionAbortedError from None  # What was sent cannot be taken back: the connection ends.
+            answer = self._page(Request(scope), problem) or problem.response()
             await answer(scope, receive, send)
 
 

@@ -12,6 +12,7 @@ from kiket_worker.ledger.runs import Run, Status
 from kiket_worker.ledger.usage import Costly
 
 _SHOWN = 20
+_LATEST = 200
 _HOURS = 72
 
 
@@ -85,7 +86,7 @@ def look(database: Database, prices: Mapping[str, Decimal], *, now: datetime) ->
 def fleet(database: Database) -> tuple[list[PlanStanding], list[Late]]:
     """How the organisations of each plan stand, and the latest organisations."""
     query = b"with listed as (\n" + statement("list_organizations") + b"\n)\n" + statement("fleet")
-    row = database.rows(query, PLAN_PARAMETERS | {"slug": None, "organizations_limit": _SHOWN}, prepare=False)[0]
+    row = database.rows(query, PLAN_PARAMETERS | {"slug": None, "organizations_limit": _LATEST}, prepare=False)[0]
     return [PlanStanding(**plan) for plan in row["plans"]], [_late(late) for late in row["latest"]]
 
 

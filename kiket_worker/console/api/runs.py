@@ -43,7 +43,7 @@ def list_runs(
         organization_id=visible_id(services, caller, asked.organization),
         status=asked.status,
         since=asked.since,
-        after=_position(asked.cursor) if asked.cursor else None,
+        after=position_of(asked.cursor) if asked.cursor else None,
         page_size=asked.limit + 1,
     )
     items = found[: asked.limit]
@@ -79,7 +79,8 @@ def _detail(services: Services, run: Run) -> RunDetail:
     )
 
 
-def _position(cursor: str) -> Position:
+def position_of(cursor: str) -> Position:
+    """Where a page of runs begins, by its cursor. Raises `Problem`."""
     at, run_id = decoded(cursor, 2)
     try:
         position = Position(datetime.fromisoformat(at), UUID(run_id))

@@ -1,0 +1,29 @@
+"""Errors as pages, for who reads them in a browser."""
+
+from http import HTTPStatus
+
+from fastapi import Request, Response
+
+from kiket_worker.console.pages.rendering import redirect, render
+from kiket_worker.console.pages.session import forget, sign_in_address
+from kiket_worker.console.problems import Problem
+
+
+def is_of_pages(request: Request) -> bool:
+    """Whether a page is answered at this address, or would be if there was one, rather than something for programs."""
+    return not request.url.path.startswith(("/api/", "/static/"))
+
+
+def page_of(request: Request, problem: Problem) -> Response | None:
+    """The problem as a page; who is not signed in (any more) is led to the sign-in. None where programs ask."""
+    if not is_of_pages(request):
+        return None
+    if problem.status is HTTPStatus.UNAUTHORIZED:
+        response = redirect(sign_in_address(request))
+        if "hx-request" in request.headers:  # htmx would put the sign-in into the page.
+            response = Response(status_code=HTTPStatus.OK, headers={"HX-Redirect": sign_in_address(request)})
+        forget(request, response)
+        return response
+    response = render(request, "error.html.jinja", status=problem.status, problem=problem)
+    response.headers.update(problem.headers or {})
+    return response
