@@ -1,4 +1,4 @@
-"""What happened when in a run: its attempts, the steps of the last one, and its models, as bars on one scale of time."""
+"""What happened when in a run: attempts, the steps of the last one, and models, as bars on one scale of time."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -50,7 +50,7 @@ class _Span:
 
 
 def timeline_of(run: Run, attempts: Sequence[RunAttempt], models: Sequence[RunModel], now: datetime) -> Timeline:
-    """The chart of a run, of which some may go on. Who waits has one bar; clocks that differ make none shorter than 0."""
+    """The chart of a run, of which some may go on. Clocks may differ: nothing is shorter than nothing."""
     spans = [*_attempts(run, attempts), *_steps(run), *_models(models)]
     ends = [_end(span, now) for span in spans]
     start = min((span.start for span in spans), default=run.queued_at)
