@@ -88,6 +88,11 @@ REQUESTS = {
     "settings": (f"{PREFIX}/organizations/{{slug}}/settings", "its settings"),
     "usage_of_organization": (f"{PREFIX}/usage?organization={{slug}}", "its usage of thirty days, by day"),
     "usage": (f"{PREFIX}/usage?start_at={{month}}&group_by=week", "usage of all, by week"),
+    "overview_page": ("/", "the overview as a page, by the last look"),
+    "organizations_page": ("/organizations", "organisations as a page"),
+    "organization_page": ("/organizations/{slug}", "an organisation's page, with its history, models and usage"),
+    "runs_page": ("/runs", "runs as a page"),
+    "runs_page_filtered": ("/runs?organization={slug}&status=failed", "an organisation's failed runs as a page"),
 }
 # By figure: what pages ask the ledger for, beside the same lists.
 QUERIES: dict[str, tuple[Callable[[_Installation], object], str]] = {

@@ -15,6 +15,7 @@ from kiket_worker.ledger import runs, tokens
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request
 from tests.support.console import API, Console, Served
+from tests.support.pages import OPEN_PAGES, PAGES
 
 ACME, HARBOR = (1, "acme"), (2, "blue-harbor")
 
@@ -76,7 +77,7 @@ def ask(client: httpx.Client, asked: Asked, run_id: object) -> httpx.Response:
 
 
 def test_every_route_is_listed(console: Console) -> None:
-    assert routes_of(console.app()) == ROUTES.keys() | OPEN
+    assert routes_of(console.app()) == ROUTES.keys() | OPEN | PAGES.keys() | OPEN_PAGES
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -12,6 +12,7 @@ from kiket_worker.console.access import ServicesOf, visible_organization, visibl
 from kiket_worker.console.pages.organizations import organization_address
 from kiket_worker.console.pages.rendering import is_part, redirect, render
 from kiket_worker.console.pages.session import Form, Viewer, pages_router
+from kiket_worker.console.pages.settings import plan_hours
 from kiket_worker.console.pages.usage import last_days, used
 from kiket_worker.console.services import Services
 from kiket_worker.errors import UnknownOrganization, UnknownRun
@@ -56,6 +57,7 @@ def show_organization(
         **figures,
         **page_values(services, organization),
         watched=_watched(services, viewer, organization, run or standing.active_run_id),
+        plan_hours=plan_hours(organization.plan),
         notice=_NOTICES.get(notice),
         nonce=secrets.token_urlsafe(16),
         is_part=False,

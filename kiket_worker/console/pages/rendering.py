@@ -67,7 +67,9 @@ def ago(value: datetime | None, now: datetime) -> Markup:
     if value is None:
         return _NOTHING
     utc, seconds = value.astimezone(UTC), (now - value).total_seconds()
-    text = f"{duration(round(seconds))} ago" if seconds >= 0 else f"in {duration(round(-seconds))}"
+    whole = round(abs(seconds))
+    length = f"{whole} s" if whole < _MINUTE else duration(whole)
+    text = f"{length} ago" if seconds >= 0 else f"in {length}"
     exact = f"{utc:%Y-%m-%d %H:%M:%S} UTC"
     return Markup('<time datetime="{}" title="{}">{}</time>').format(utc.isoformat(timespec="seconds"), exact, text)
 

@@ -45,6 +45,8 @@
     const { unit, chart } = figure.dataset;
     const stacked = chart !== "line" && ("stacked" in figure.dataset || datasets.some((set) => set.data.includes(null)));
     const muted = colour("muted");
+    const isWhole = datasets.every((set) => set.data.every(Number.isInteger));
+    const grouped = figure.querySelector("[data-group]") !== null;
     return {
       animation: false,
       responsive: true,
@@ -53,12 +55,12 @@
       scales: {
         x: { stacked, grid: { display: false }, ticks: { color: muted, maxRotation: 0, autoSkipPadding: 12 } },
         y: {
-          stacked, beginAtZero: true, grid: { color: colour("line") }, ticks: { color: muted },
+          stacked, beginAtZero: true, grid: { color: colour("line") }, ticks: { color: muted, ...(isWhole && { precision: 0 }) },
           title: { display: Boolean(unit), text: unit, color: muted },
         },
       },
       plugins: {
-        legend: { display: datasets.length > 1, labels: { color: colour("text"), boxWidth: 14 } },
+        legend: { display: grouped || datasets.length > 1, labels: { color: colour("text"), boxWidth: 14 } },
         tooltip: { filter: (item) => item.raw !== null },
       },
     };
