@@ -1,8 +1,10 @@
 """A set of artifacts that is open for reading: its index is verified, and each file is, while it is read."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 from kiket_worker.artifacts.archive import INDEX_NAME, ArchivedFile, read_index
 from kiket_worker.artifacts.reading import content_of
@@ -18,6 +20,11 @@ class OpenSet:
     prefix: str
     index: bytes = field(repr=False)
     files: tuple[ArchivedFile, ...]
+
+    def about(self) -> dict[str, Any]:
+        """What the index says of the attempt, beside its files: the engine, the bundle, versions."""
+        document = json.loads(self.index)
+        return {name: value for name, value in document.items() if name != "files"}
 
     def find(self, name: str) -> ArchivedFile | None:
         """The file of this name; None where the set has none, the index itself included."""
