@@ -76,7 +76,8 @@ def test_who_is_not_signed_in_is_led_to_the_sign_in(served: Served, ledger: Data
             assert answer.status_code == 303
             assert answer.headers["location"].startswith("/sign-in")
             assert answer.text == ""
-            assert f'{SESSION_COOKIE}=""' in answer.headers["set-cookie"]
+            # A session that is none is forgotten; where none was named there may be one that other sites do not see.
+            assert (f'{SESSION_COOKIE}=""' in answer.headers.get("set-cookie", "")) is (token is not None)
     assert state(ledger) == before
 
 
