@@ -91,6 +91,7 @@ REQUESTS = {
     "overview_page": ("/", "the overview as a page, by the last look"),
     "organizations_page": ("/organizations", "organisations as a page"),
     "organization_page": ("/organizations/{slug}", "an organisation's page, with its history, models and usage"),
+    "run_page": ("/runs/{run}", "a run's page, of one that has left nothing here"),
     "runs_page": ("/runs", "runs as a page"),
     "runs_page_filtered": ("/runs?organization={slug}&status=failed", "an organisation's failed runs as a page"),
 }

@@ -122,6 +122,13 @@ class QueryUnfit(KiketError):
     kind = "query_unfit"
 
 
+class PreviewsBusy(KiketError):
+    """As many dashboards are being drawn as may be at a time."""
+
+    kind = "previews_busy"
+    retryable = True
+
+
 class ServiceUnreachable(KiketError):
     """A service that the worker stands on does not answer."""
 

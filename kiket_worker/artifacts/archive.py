@@ -118,6 +118,11 @@ def read_index(content: bytes) -> tuple[ArchivedFile, ...]:
     return found
 
 
+def content_type_of(name: str) -> str:
+    """What a file of this name is, as HTTP says it."""
+    return _CONTENT_TYPES.get(PurePosixPath(name).suffix, "application/octet-stream")
+
+
 def is_plain(name: object) -> bool:
     """Whether a name stays within the folder that it is put into, whatever system reads it."""
     if not isinstance(name, str) or not name or not name.isprintable() or set(name) & set('\\:"*?<>|'):
@@ -171,7 +176,7 @@ def _has(store: Store, key: str) -> bool:
 
 def _put(store: Store, prefix: str, name: str, path: Path, packed: Path) -> ArchivedFile:
     file = _pack(name, path, packed)
-    content_type = _CONTENT_TYPES.get(path.suffix, "application/octet-stream")
+    content_type = content_type_of(path.name)
     store.put(f"{prefix}/{name}", packed, sha256=file.sha256, content_type=content_type, encoding=file.encoding)
     packed.unlink()
     return file

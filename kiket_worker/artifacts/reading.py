@@ -55,6 +55,12 @@ def read(
     Both checksums are made anew, and no more is unpacked than the index speaks of. `files` are all of the set, of which
     a page may be made.
     """
+    for piece in content_of(store, prefix, file, files):
+        write(piece)
+
+
+def content_of(store: Store, prefix: str, file: ArchivedFile, files: Sequence[ArchivedFile]) -> Iterator[bytes]:
+    """A file's content, unpacked, piece by piece. Raises `ArtifactDamaged` at the end, as `read` does."""
     key = f"{prefix}/{file.name}"
     content, content_size = hashlib.sha256(), 0
     found = _page(store, prefix, file.assembly, files) if file.assembly else _content(store, key, file)
@@ -63,7 +69,7 @@ def read(
         content_size += len(piece)
         if content_size > file.content_size:
             break
-        write(piece)
+        yield piece
     if (content_size, content.hexdigest()) != (file.content_size, file.content_sha256):
         raise ArtifactDamaged(f"{key} is damaged: the checksum of its content is not the index's")
 

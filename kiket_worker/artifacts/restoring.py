@@ -1,15 +1,15 @@
 """Archived files brought back to a folder, as they were: each is whole and right, or it is not there."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import uuid4
 
-from kiket_worker.artifacts.archive import INDEX_NAME, ArchivedFile, read_index
+from kiket_worker.artifacts.archive import INDEX_NAME, ArchivedFile
+from kiket_worker.artifacts.opened import open_set
 from kiket_worker.artifacts.reading import read
 from kiket_worker.artifacts.store import Store
-from kiket_worker.errors import ArtifactDamaged, UsageError
+from kiket_worker.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ def restore(
     Raises `ArtifactDamaged`, and `UsageError` for a name that is not in the set, and for a file that is there already,
     before anything is written.
     """
-    content = _index(store, prefix, index_sha256)
-    archived = _files(content, prefix)
+    found = open_set(store, prefix, index_sha256)
+    content, archived = found.index, found.files
     files: dict[str, ArchivedFile | bytes] = {file.name: file for file in archived}
     files[INDEX_NAME] = content
     if unknown := sorted(set(names) - files.keys()):
@@ -45,26 +45,6 @@ def restore(
     for path in wanted.values():
         _check(path, folder, overwrite=overwrite)
     return [_restore(store, prefix, name, files[name], path, archived) for name, path in wanted.items()]
-
-
-def _index(store: Store, prefix: str, sha256: str | None) -> bytes:
-    key = f"{prefix}/{INDEX_NAME}"
-    try:
-        content = store.get(key)
-    except FileNotFoundError:
-        raise ArtifactDamaged(f"{store.location(prefix)} has no index: there is no complete set") from None
-    if sha256 and hashlib.sha256(content).hexdigest() != sha256:
-        raise ArtifactDamaged(
-            f"{key} is damaged: its checksum is not the ledger's, so nothing that it says is believed"
-        )
-    return content
-
-
-def _files(index: bytes, prefix: str) -> tuple[ArchivedFile, ...]:
-    try:
-        return read_index(index)
-    except ValueError:
-        raise ArtifactDamaged(f"{prefix}/{INDEX_NAME} is damaged: it is not an index") from None
 
 
 def _check(path: Path, folder: Path, *, overwrite: bool) -> None:

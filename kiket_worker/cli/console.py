@@ -1,17 +1,23 @@
 """`kiket-worker console`: the API and the pages."""
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from kiket_worker.artifacts.store import store_of
+from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.level import check_level
 from kiket_worker.queue.depths import queue_depths
 from kiket_worker.queue.waking import wake_all
-from kiket_worker.settings import host_and_port, load_settings
+from kiket_worker.settings import IsolationMode, Settings, host_and_port, load_settings
 from kiket_worker.telemetry.logs import set_up_logs
+from kiket_worker.tenants.keys import TenantKeys
+from kiket_worker.tenants.twins import Twins
+
+if TYPE_CHECKING:
+    from kiket_worker.definitions.dashboards.preview import Previews
 
 # Threads that answer requests at the same time are as many as the pool of the web framework has, 40; few of them are in
 # the database at a time.
@@ -59,8 +65,19 @@ def console(
                 depths=Question(lambda: queue_depths(settings)).answer,
                 prices=settings.prices,
                 streams=settings.console_streams,
+                previews=_previews(settings, database),
             )
             serve(create_app(services), address, proxies=settings.console_proxies)
+
+
+def _previews(settings: Settings, database: Database) -> "Previews | None":
+    """Who draws dashboards; nobody where organisations have no roles, or their passwords cannot be derived here."""
+    from kiket_worker.definitions.dashboards.preview import Previews  # noqa: PLC0415
+
+    if settings.isolation is IsolationMode.SHARED or settings.tenant_keys is None:
+        return None
+    address = DbtConnection.from_settings(settings).address
+    return Previews(Twins(database, TenantKeys.from_settings(settings), address), settings.dbt_shared_schema)
 
 
 def _bracketed(host: str) -> str:

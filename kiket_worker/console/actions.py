@@ -6,7 +6,7 @@ from uuid import UUID
 from kiket_worker.console.access import visible_organization, visible_run
 from kiket_worker.console.services import Services
 from kiket_worker.contract import Reason
-from kiket_worker.errors import OrganizationDisabled, OrganizationQuarantined
+from kiket_worker.errors import OrganizationDisabled, OrganizationQuarantined, UsageError
 from kiket_worker.ledger import organizations, runs
 from kiket_worker.ledger.leases import check_owner
 from kiket_worker.ledger.organizations import Organization
@@ -21,6 +21,7 @@ def request_refresh(
     caller: Holder,
     slug: str,
     *,
+    reason: Reason = Reason.MANUAL,
     full_refresh: bool = False,
     docs: bool = False,
     selection: Sequence[str] | None = None,
@@ -48,7 +49,7 @@ def request_refresh(
         Request(
             organization_id=organization.organization_id,
             organization_slug=slug,
-            reason=Reason.MANUAL,
+            reason=reason,
             requested_by=requested_by or f"token:{caller.token_id}",
             idempotency_key=idempotency_key,
             full_refresh=full_refresh,
@@ -59,6 +60,26 @@ def request_refresh(
     )
     services.wake(organization.organization_id)
     return runs.get(services.database, accepted.run_id)
+
+
+def retry_run(services: Services, caller: Holder, run_id: UUID, *, idempotency_key: str | None = None) -> Run:
+    """Ask for what a run was asked for, again; give the new run, or the one that waits.
+
+    Raises `UnknownRun`, `UsageError` for a run that has not ended, and what `request_refresh` raises.
+    """
+    earlier = visible_run(services, caller, run_id)
+    if not earlier.status.has_ended:
+        raise UsageError(f"The run has not ended: it is {earlier.status}, so that there is nothing to retry.")
+    return request_refresh(
+        services,
+        caller,
+        earlier.organization_slug,
+        reason=Reason.RETRY,
+        full_refresh=earlier.full_refresh,
+        docs=earlier.docs,
+        selection=earlier.selection,
+        idempotency_key=idempotency_key,
+    )
 
 
 def cancel_run(services: Services, caller: Holder, run_id: UUID) -> Run:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import sql
 from psycopg.conninfo import make_conninfo
-from psycopg.rows import dict_row
+from psycopg.rows import DictRow, dict_row
 
 from kiket_worker.errors import TenantLoginFailed, TenantNotIsolated
 from kiket_worker.ledger.database import Connection, statement
@@ -78,13 +78,24 @@ def check_identity(connection: Connection, role: str, organization_id: int | Non
     except _NOT_ALLOWED as fault:
         raise TenantNotIsolated(f"role {role} cannot ask whose session it is: {fault.diag.message_primary}") from fault
     assert row is not None
-    if (row["session_name"], row["current_name"]) != (role, role):
-        raise TenantNotIsolated(
-            f"the session that should be {role}'s is {row['session_name']}'s, acting as {row['current_name']}"
-        )
     if row["organization_id"] != organization_id:
         raise TenantNotIsolated(
             f"the gates take role {role} for organisation {row['organization_id']} and not for {organization_id}"
+        )
+    _check_rights(row, role)
+
+
+def check_twin(connection: Connection, role: str) -> None:
+    """The same for a read-only twin, which no gate lets in. Raises `TenantNotIsolated`."""
+    row = connection.execute(statement("identity_of_twin", __package__), {"role": role}).fetchone()
+    assert row is not None
+    _check_rights(row, role)
+
+
+def _check_rights(row: DictRow, role: str) -> None:
+    if (row["session_name"], row["current_name"]) != (role, role):
+        raise TenantNotIsolated(
+            f"the session that should be {role}'s is {row['session_name']}'s, acting as {row['current_name']}"
         )
     if row["is_powerful"]:
         raise TenantNotIsolated(

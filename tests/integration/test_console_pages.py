@@ -85,15 +85,16 @@ def test_who_is_not_signed_in_is_led_to_the_sign_in(served: Served, ledger: Data
 def test_nothing_is_changed_without_the_forms_own_token(served: Served, ledger: Database, name: str) -> None:
     asked = PAGES[name]
     token, other = served.console.token(), served.console.token()
+    run_id = runs.request(ledger, Request(*ACME)).run_id
     before = state(ledger)
     with session(served, token) as client:
         for csrf in ("", "x", "é", csrf_of(other), csrf_of("")):
-            answer = ask_page(client, asked, None, csrf=csrf)
+            answer = ask_page(client, asked, run_id, csrf=csrf)
             assert answer.status_code == 403
             assert "csrf_refused" in answer.text
             assert "set-cookie" not in answer.headers
         # Not as another kind of body, and not of another site, whatever it knows.
-        path, form = asked.path, asked.form | {"csrf": csrf_of(token)}
+        path, form = asked.path.replace("RUN", str(run_id)), asked.form | {"csrf": csrf_of(token)}
         assert client.post(path, json=form).status_code == 403
         assert client.post(path, data=form, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 403
         assert client.post(path, data=form, headers={"Sec-Fetch-Site": "same-site"}).status_code == 403

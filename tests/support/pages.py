@@ -33,6 +33,22 @@ PAGES = {
         "POST", "/organizations/acme/settings", form={"refreshes": "pause", "interval": "own", "hours": "5"}
     ),
     "GET /runs": AskedPage("GET", "/runs?organization=acme"),
+    "GET /runs/{run_id}": AskedPage("GET", "/runs/RUN"),
+    "POST /runs/{run_id}/cancel": AskedPage("POST", "/runs/RUN/cancel"),
+    # There is nothing to ask for again while it waits.
+    "POST /runs/{run_id}/retry": AskedPage("POST", "/runs/RUN/retry", ops=422, own=422),
+    # It has left nothing yet; test_console_run_pages.py has runs that have.
+    "GET /runs/{run_id}/artifacts/{name:path}": AskedPage("GET", "/runs/RUN/artifacts/dbt.log", ops=404, own=404),
+    "GET /runs/{run_id}/docs": AskedPage("GET", "/runs/RUN/docs", ops=303, own=303),
+    "GET /runs/{run_id}/docs/": AskedPage("GET", "/runs/RUN/docs/", ops=404, own=404),
+    # Nothing is published.
+    "GET /organizations/{slug}/versions/{number}": AskedPage("GET", "/organizations/acme/versions/1", ops=404, own=404),
+    "GET /organizations/{slug}/versions/{number}/diff": AskedPage(
+        "GET", "/organizations/acme/versions/1/diff?repository=main&path=a", ops=404, own=404
+    ),
+    "GET /organizations/{slug}/dashboards/{repository}/{dashboard_id}": AskedPage(
+        "GET", "/organizations/acme/dashboards/main/team", ops=404, own=404
+    ),
     "POST /sign-out": AskedPage("POST", "/sign-out", ops=303, own=303, others=303, names_nobody_else=True),
 }
 # For who has not signed in yet.

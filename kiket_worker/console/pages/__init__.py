@@ -2,7 +2,19 @@
 
 from fastapi import APIRouter
 
-from kiket_worker.console.pages import organization, organizations, overview, runs, session, settings, static
+from kiket_worker.console.pages import (
+    artifacts,
+    dashboards,
+    organization,
+    organizations,
+    overview,
+    run,
+    runs,
+    session,
+    settings,
+    static,
+    versions,
+)
 
 ROUTERS: tuple[APIRouter, ...] = (
     session.router,
@@ -12,4 +24,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     organization.router,
     settings.router,
     runs.router,
+    run.router,
+    artifacts.router,
+    dashboards.router,
+    versions.router,
 )

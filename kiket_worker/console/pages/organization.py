@@ -9,11 +9,13 @@ from fastapi import Request, Response
 
 from kiket_worker.console import actions
 from kiket_worker.console.access import ServicesOf, visible_organization, visible_run
+from kiket_worker.console.pages.dashboards import shown_dashboards
 from kiket_worker.console.pages.organizations import organization_address
 from kiket_worker.console.pages.rendering import is_part, redirect, render
 from kiket_worker.console.pages.session import Form, Viewer, pages_router
 from kiket_worker.console.pages.settings import plan_hours
 from kiket_worker.console.pages.usage import last_days, used
+from kiket_worker.console.pages.versions import shown_versions
 from kiket_worker.console.services import Services
 from kiket_worker.errors import UnknownOrganization, UnknownRun
 from kiket_worker.ledger import freshness, history, runs
@@ -81,7 +83,7 @@ def request_refresh(slug: str, services: ServicesOf, viewer: Viewer, form: Form)
 
 def page_values(services: Services, organization: Organization) -> dict[str, Any]:
     """What the parts of the page need that stand in files of their own."""
-    return {}
+    return shown_versions(services, organization) | shown_dashboards(services, organization)
 
 
 def _standing(services: Services, organization: Organization) -> Freshness:
