@@ -14,7 +14,7 @@ from kiket_worker.definitions.dashboards.presentation import ShownDashboard, das
 from kiket_worker.definitions.dashboards.preview import Bounds, Preview, Previews
 from kiket_worker.errors import PreviewsBusy, UnknownTenant
 from kiket_worker.tenants.provisioning import Candidate
-from kiket_worker.tenants.schema import schema_name
+from kiket_worker.tenants.schema import reader_name, schema_name
 from kiket_worker.tenants.twins import Twins, reading_only
 from tests.support.dbt_scripts import until
 from tests.support.installations import Installation
@@ -154,7 +154,9 @@ def test_a_query_that_takes_too_long_is_ended_and_the_next_is_asked(drawn: Calla
     assert "took more than 0.5 seconds" in last.fault or "session ended" in last.fault
 
 
-def test_who_lifts_or_outlives_the_time_out_is_cut_off(drawn: Callable[..., Any]) -> None:
+def test_who_lifts_or_outlives_the_time_out_is_cut_off(
+    drawn: Callable[..., Any], installation: Installation, acme: Candidate
+) -> None:
     made = (
         MARTS
         + """;
@@ -180,6 +182,8 @@ def test_who_lifts_or_outlives_the_time_out_is_cut_off(drawn: Callable[..., Any]
     assert time.monotonic() - began < 10
     assert hostile.fault == "The session ended: the query took too long, or was ended."
     assert later.fault == "The dashboard's widgets together took more than 1 seconds."
+    going_on = "select from pg_stat_activity where usename = %s"
+    until(lambda: not installation.rows(going_on, reader_name(acme.slug)), "Postgres to end the session")
 
 
 def test_nothing_can_be_written_and_nothing_is_left(
@@ -213,6 +217,7 @@ def test_nothing_can_be_written_and_nothing_is_left(
         with pytest.raises(psycopg.errors.ReadOnlySqlTransaction), reading_only(session, most_seconds=5):
             session.execute(delete)
         # Nor may the role, were it not for the transaction.
+        session.execute("set default_transaction_read_only to off")
         with pytest.raises(psycopg.errors.InsufficientPrivilege):
             session.execute(delete)
 
