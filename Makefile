@@ -42,8 +42,9 @@ lint: $(INSTALLED) ## Check style
 type: $(INSTALLED) ## Check types
 	$(BIN)/mypy
 
-contracts: $(INSTALLED) ## Write deploy/contracts and docs/definition-rules.md from the code
+contracts: $(INSTALLED) ## Write deploy/contracts, deploy/dashboards and docs/definition-rules.md from the code
 	scripts/write-contracts $(BIN)/python
+	$(BIN)/python scripts/write-dashboard
 
 constraints: ## Pin the newest versions that fit pyproject.toml
 	scripts/pin-constraints $(PYTHON)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from kiket_worker.errors import InvalidSetting
@@ -134,6 +134,24 @@ class S3Encryption(StrEnum):
     KMS_DOUBLE = "aws:kms:dsse"
 
 
+# Secrets that a file may hold, named by the variable with this behind its name: how orchestrators hand them over. What
+# boto3 needs is read by boto3 itself, from files too (AWS_SHARED_CREDENTIALS_FILE, AWS_WEB_IDENTITY_TOKEN_FILE).
+_IN_FILES = ("DATABASE_URL", "RABBITMQ_URL", "KIKET_TENANT_KEYS", "DBT_PASSWORD")
+
+
+def _from_file(variable: str, path: Path) -> str:
+    try:
+        # One newline at the end is the editor's; blanks may belong to a password.
+        text = path.read_text(encoding="utf-8").removesuffix("\n").removesuffix("\r")
+    except UnicodeDecodeError:
+        raise ValueError(f"{variable}_FILE: {path} is no text in UTF-8") from None
+    except OSError as fault:
+        raise ValueError(f"{variable}_FILE: {path} cannot be read: {fault.strerror}") from None
+    if not text:
+        raise ValueError(f"{variable}_FILE: {path} is empty")
+    return text
+
+
 # Finite, and within what a thread can be told to wait.
 _Seconds = Annotated[float, Field(gt=0, le=30 * 24 * 3600)]
 
@@ -146,6 +164,11 @@ class Settings(BaseSettings):
     database_url: Annotated[SecretStr, _with_scheme("postgresql", "postgres")] = Field(alias="DATABASE_URL")
     rabbitmq_url: Annotated[SecretStr, _with_scheme("amqp", "amqps", "memory")] = Field(alias="RABBITMQ_URL")
     artifacts_url: Annotated[str, AfterValidator(_is_artifacts_url)] = Field(alias="ARTIFACTS_URL")
+
+    database_url_file: Path | None = Field(None, alias="DATABASE_URL_FILE")
+    rabbitmq_url_file: Path | None = Field(None, alias="RABBITMQ_URL_FILE")
+    tenant_keys_file: Path | None = Field(None, alias="KIKET_TENANT_KEYS_FILE")
+    dbt_password_file: Path | None = Field(None, alias="DBT_PASSWORD_FILE")
 
     s3_encryption: S3Encryption | None = Field(None, alias="KIKET_S3_ENCRYPTION")
     s3_kms_key: str | None = Field(None, alias="KIKET_S3_KMS_KEY")
@@ -213,6 +236,18 @@ class Settings(BaseSettings):
     otel_log_queue_size: int = Field(2048, alias="OTEL_BLRP_MAX_QUEUE_SIZE", ge=512, le=1_000_000)
     otel_span_queue_size: int = Field(2048, alias="OTEL_BSP_MAX_QUEUE_SIZE", ge=512, le=1_000_000)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_files(cls, values: dict[str, Any]) -> dict[str, Any]:
+        """Put what files hold in the place of the variables. Nothing of a file's content is repeated in an error."""
+        read = {}
+        for variable in _IN_FILES:
+            if path := values.get(f"{variable}_FILE"):
+                if values.get(variable):
+                    raise ValueError(f"{variable} and {variable}_FILE are both set: leave one of them out")
+                read[variable] = _from_file(variable, Path(path))
+        return values | read
+
     @property
     def prices(self) -> dict[str, Decimal]:
         """What a unit of a metric costs, in cents; a metric that is not here has no price."""
@@ -252,14 +287,15 @@ def settings_from(values: dict[str, Any]) -> Settings:
     try:
         return Settings.model_validate(values)
     except ValidationError as fault:
-        complaints = [_explain(str(error["loc"][0]), error["type"], error["msg"]) for error in fault.errors()]
+        complaints = [_explain(error["loc"], error["type"], error["msg"]) for error in fault.errors()]
         raise InvalidSetting(
             "; ".join(complaints) + ". `.env.example` explains each variable; "
             "`kiket-worker dev env` prints those of the development services"
         ) from None
 
 
-def _explain(variable: str, kind: str, message: str) -> str:
-    if kind == "missing":
-        return f"{variable} is not set"
-    return f"{variable}: {message.removeprefix('Value error, ')}"
+def _explain(where: tuple[int | str, ...], kind: str, message: str) -> str:
+    said = message.removeprefix("Value error, ")
+    if not where:  # Of more than one variable, which it names.
+        return said
+    return f"{where[0]} is not set" if kind == "missing" else f"{where[0]}: {said}"

@@ -22,7 +22,7 @@
 -- kiket_ledger and kiket_metrics cannot log in before somebody gives them a password: \password kiket_ledger
 
 set local search_path = pg_catalog, pg_temp;
-set local lock_timeout = '10s';
+set local lock_timeout = '2s'; -- What others may be held up; `migrate --roles` tries again.
 
 do $$
 declare

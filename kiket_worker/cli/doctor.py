@@ -8,10 +8,12 @@ from kiket_worker.artifacts.store import store_of
 from kiket_worker.cli.output import JsonOption, print_json, print_table
 from kiket_worker.dbt.bundle import core_bundle
 from kiket_worker.dbt.connection import DbtConnection
+from kiket_worker.doctor.capacity import examine_capacity
 from kiket_worker.doctor.definitions import examine_definitions
 from kiket_worker.doctor.finding import Finding, Severity
 from kiket_worker.doctor.installation import examine_installation
 from kiket_worker.doctor.organization import examine_organization
+from kiket_worker.doctor.services import examine_services
 from kiket_worker.ledger import organizations
 from kiket_worker.ledger.database import Database
 from kiket_worker.settings import load_settings
@@ -23,16 +25,24 @@ def doctor(
     organization: Annotated[str | None, typer.Option(help="Look at this organisation too, by its slug.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """Say what is wrong with the installation, and with one organisation; exit 1 if something does not work."""
+    """Say what is wrong with the installation, and with one organisation; exit 1 if something does not work.
+
+    Looks at ledger, roles and gates, at Postgres, RabbitMQ and the artifact store, which gets a probe that is removed
+    again, and at whether workers and connections suffice.
+    """
     silence_logs()
     settings = load_settings()
     gates = load_gates(settings.gates_file)
     address = DbtConnection.from_settings(settings).address
     with Database(settings.database_url.get_secret_value()) as database:
+        store = store_of(settings)
         found = list(examine_installation(settings, database, gates, address))
+        found += examine_services(settings, database, store)
+        if not _keeps_from_looking(found):
+            found += examine_capacity(settings, database)
         if organization is not None and not _keeps_from_looking(found):
             one = organizations.find(database, organization)
-            contents, lost = examine_definitions(database, store_of(settings), core_bundle(), one)
+            contents, lost = examine_definitions(database, store, core_bundle(), one)
             found += lost
             found += examine_organization(settings, database, one, gates, contents, address)
     if json:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from kiket_worker.doctor.finding import Finding, error, info, warning
+from kiket_worker.doctor.grants import examine_grants
 from kiket_worker.errors import (
     InvalidSetting,
     LedgerForbidden,
@@ -11,7 +12,7 @@ from kiket_worker.errors import (
     TenantLoginFailed,
 )
 from kiket_worker.ledger.database import Database, statement
-from kiket_worker.ledger.level import check_level
+from kiket_worker.ledger.level import check_level, later_migrations
 from kiket_worker.settings import IsolationMode, Settings
 from kiket_worker.tenants import gates, roles
 from kiket_worker.tenants.gates import Gate
@@ -30,6 +31,12 @@ def examine_installation(
     except (LedgerNotMigrated, LedgerForbidden) as fault:
         yield error(fault.kind, str(fault), "run `kiket-worker migrate`, and `migrate --roles` where roles are used")
         return
+    if later := later_migrations(database):
+        yield info(
+            "ledger_newer",
+            f"the ledger has migrations of a later release: {', '.join(later)}",
+            "nothing, while a deploy goes on; else install that release here",
+        )
     if settings.isolation is IsolationMode.SHARED:
         yield from _shared_role(database, settings)
         return
@@ -40,6 +47,7 @@ def examine_installation(
         return
     yield from _keys(database, settings)
     yield from _rights(database)
+    yield from examine_grants(database)
     yield from _passwords(database, address)
     yield from _gates(database, listed)
 

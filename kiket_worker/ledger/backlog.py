@@ -39,3 +39,8 @@ def measure(database: Database, *, timeout_seconds: float) -> Backlog:
         connection.close()
     assert row is not None
     return Backlog(**row)
+
+
+def waiting_runs(database: Database) -> int:
+    """How many runs wait for a worker that could begin with them now: what workers are scaled by."""
+    return int(database.rows(statement("due_backlog"))[0]["waiting"])

@@ -11,8 +11,19 @@ def check_level(database: Database) -> None:
 
     Migrations of later releases do no harm: a rolling deploy applies them before its workers.
     """
-    rows = database.rows(b"select migration_id from kiket_analytics._yoyo_migration")
-    applied = {row["migration_id"] for row in rows}
-    shipped = {file.name.removesuffix(".sql") for file in (files(__package__) / "migrations").iterdir()}
-    if missing := sorted(shipped - applied):
+    if missing := sorted(_shipped() - _applied(database)):
         raise LedgerNotMigrated(f"the ledger lacks {', '.join(missing)}; run `kiket-worker migrate`")
+
+
+def later_migrations(database: Database) -> list[str]:
+    """Migrations of later releases that were applied. Raises as `check_level` does."""
+    return sorted(_applied(database) - _shipped())
+
+
+def _applied(database: Database) -> set[str]:
+    rows = database.rows(b"select migration_id from kiket_analytics._yoyo_migration")
+    return {row["migration_id"] for row in rows}
+
+
+def _shipped() -> set[str]:
+    return {file.name.removesuffix(".sql") for file in (files(__package__) / "migrations").iterdir()}

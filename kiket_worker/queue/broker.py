@@ -94,6 +94,19 @@ def open_broker(settings: Settings) -> "MemoryBroker | QuorumBroker":
     return broker
 
 
+def arguments_of(queue_name: str) -> dict[str, Any]:
+    """With which arguments a queue is declared: RabbitMQ has it with these, or refuses."""
+    if queue_name == QUEUE_DEAD:
+        # Whoever looks at dead letters takes them and gives them back. RabbitMQ 4 would drop them after 20 looks.
+        return {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
+    return {
+        "x-queue-type": "quorum",
+        "x-delivery-limit": DELIVERY_LIMIT,
+        "x-dead-letter-exchange": "",
+        "x-dead-letter-routing-key": QUEUE_DEAD,
+    }
+
+
 class MemoryBroker(StubBroker):
     """Queues in this process's memory: the ledger alone remembers what they held."""
 
@@ -220,20 +233,13 @@ class QuorumBroker(RabbitmqBroker):
             self._ensure_queue(queue_name)  # type: ignore[no-untyped-call]  # Dramatiq's private code has no types
 
     def _build_queue_arguments(self, queue_name: str) -> dict[str, Any]:
-        return {
-            "x-queue-type": "quorum",
-            "x-delivery-limit": DELIVERY_LIMIT,
-            "x-dead-letter-exchange": "",
-            "x-dead-letter-routing-key": QUEUE_DEAD,
-        }
+        return arguments_of(queue_name)
 
     def _declare_dq_queue(self, queue_name: str) -> None:
         """No delay queues."""
 
     def _declare_xq_queue(self, queue_name: str) -> None:
-        # Whoever looks at dead letters takes them and gives them back. RabbitMQ 4 would drop them after 20 looks.
-        arguments = {"x-queue-type": "quorum", "x-delivery-limit": 2**31 - 1}
-        self.channel.queue_declare(QUEUE_DEAD, durable=True, arguments=arguments)
+        self.channel.queue_declare(QUEUE_DEAD, durable=True, arguments=arguments_of(QUEUE_DEAD))
 
     def _reach(self, action: Callable[[], object]) -> None:
         try:

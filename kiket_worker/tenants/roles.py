@@ -7,6 +7,7 @@ import psycopg
 
 from kiket_worker.errors import InvalidSetting, LedgerForbidden, RolesNotSetUp
 from kiket_worker.ledger.database import Database, translated
+from kiket_worker.ledger.patience import Patience
 from kiket_worker.shipped import shipped
 from kiket_worker.tenants import gates
 from kiket_worker.tenants.gates import Gate
@@ -23,19 +24,30 @@ class RolesSetUp:
     absent: tuple[str, ...]
 
 
-def set_up(database_url: str, listed: Sequence[Gate], *, shared_schema: str) -> RolesSetUp:
+def set_up(
+    database_url: str, listed: Sequence[Gate], *, shared_schema: str, patience: Patience | None = None
+) -> RolesSetUp:
     """Run `deploy/sql/roles.sql` and install the gates, in one transaction, as the superuser of the URL.
 
-    Safe to run again and from several places at once: the later ones wait. Raises `LedgerForbidden` where the login is
-    no superuser, `LedgerNotMigrated` before `migrate`, and `InvalidSetting` for a gate that cannot be made.
+    Safe to run again and from several places at once: the later ones wait. Where a lock is not to be had, as of a gate
+    that a model reads for long, all of it gives way and is tried again. Raises `LedgerForbidden` where the login is no
+    superuser, `LedgerNotMigrated` before `migrate`, and `InvalidSetting` for a gate that cannot be made.
     """
+    patience = patience or Patience()
+    with translated(), Database(database_url) as database:
+        installed = patience.wait_for_locks(lambda: _set_up(database, listed, shared_schema))
+    return RolesSetUp(tuple(installed), tuple(gate.name for gate in listed if gate.name not in installed))
+
+
+def _set_up(database: Database, listed: Sequence[Gate], shared_schema: str) -> list[str]:
     script = shipped("deploy/sql/roles.sql").read_bytes()
-    with translated(), Database(database_url) as database, database.transaction() as connection:
+    # Not the pool's: there, a lock that is not to be had would be a database that is out of reach.
+    with database.connect() as connection:
         connection.execute("lock table kiket_analytics.migration_lock")
         connection.execute("select set_config('kiket.shared_schema', %s, true)", [shared_schema])
         try:
             connection.execute(script)
-            installed = gates.install(connection, listed)
+            return gates.install(connection, listed)
         except (psycopg.errors.FeatureNotSupported, psycopg.errors.ReservedName) as fault:
             raise InvalidSetting(
                 f"roles cannot be set up with this DATABASE_URL and DBT_SHARED_SCHEMA: {fault.diag.message_primary}"
@@ -45,7 +57,6 @@ def set_up(database_url: str, listed: Sequence[Gate], *, shared_schema: str) -> 
                 "roles are set up by a superuser, and the login of DATABASE_URL may not do it all: "
                 f"{fault.diag.message_primary}"
             ) from fault
-    return RolesSetUp(tuple(installed), tuple(gate.name for gate in listed if gate.name not in installed))
 
 
 def check(database: Database) -> None:

@@ -1,7 +1,11 @@
 """`doctor` as an operator runs it."""
 
+from pathlib import Path
 from typing import Any
 
+import pika
+
+from kiket_worker.contract import QUEUE_REQUESTS
 from tests.support.tenants import SECRETS
 
 
@@ -26,6 +30,25 @@ def test_an_installation_and_an_organisation_are_looked_at(installation: Any) ->
     assert table.code == 1
     assert "failing" in table.out
     assert "ticker_silent" not in kinds(installation.run("doctor", "--json").document)
+
+
+def test_the_services_around_are_looked_at(cluster: Any, tmp_path: Path, rabbitmq_url: str) -> None:
+    # The dbt of `cluster` is an executable of its own, and nobody has started anything: nothing is wrong by that. Only
+    # the tests' server has more databases than one.
+    others = {"roles_shared_between_databases", "other_databases_open"}
+    looked = cluster.run("doctor", "--json")
+    assert kinds(looked.document) - others == set(), looked.out
+    with pika.BlockingConnection(pika.URLParameters(rabbitmq_url)) as connection:
+        connection.channel().queue_declare(QUEUE_REQUESTS)
+        (tmp_path / "file").touch()
+        looked = cluster.run("doctor", "--json", ARTIFACTS_URL=f"{(tmp_path / 'file').as_uri()}/x")
+        connection.channel().queue_delete(QUEUE_REQUESTS)
+    assert looked.code == 1
+    assert {"queue_mismatch", "artifacts_refused"} <= kinds(looked.document)
+    assert all(finding["remedy"] for finding in looked.document)
+    away = cluster.run("doctor", RABBITMQ_URL="amqp://localhost:1")
+    assert away.code == 1
+    assert "rabbitmq_unreachable" in away.out
 
 
 def test_shared_mode_is_a_warning_and_no_failure(installation: Any) -> None:

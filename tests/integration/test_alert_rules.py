@@ -2,10 +2,11 @@
 
 import re
 import subprocess
+from pathlib import Path
 
 import yaml
 
-from tests.support import alerts
+from tests.support import alerts, grafana
 
 TESTS = alerts.FOLDER / "prometheus-rules.test.yaml"
 
@@ -20,6 +21,13 @@ def promtool(*arguments: str) -> str:
 
 def test_prometheus_reads_every_rule() -> None:
     assert f"SUCCESS: {len(alerts.prometheus())} rules found" in promtool("check", "rules", alerts.PROMETHEUS.name)
+
+
+def test_prometheus_reads_every_query_of_the_dashboard(tmp_path: Path) -> None:
+    queries = grafana.expressions()
+    rules = [{"record": f"panel:{number}", "expr": query} for number, query in enumerate(queries)]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "dashboard", "rules": rules}]}))
+    assert f"SUCCESS: {len(queries)} rules found" in promtool("check", "rules", str(tmp_path / "rules.yaml"))
 
 
 def test_the_rules_say_what_their_unit_tests_expect() -> None:

@@ -1,5 +1,6 @@
 """Doctor on a real installation: each fault is found, and goes away by the remedy that is told with it."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -17,11 +18,13 @@ from kiket_worker.definitions.publishing import Publisher
 from kiket_worker.dev import environment, postgres, sample
 from kiket_worker.doctor.definitions import examine_definitions
 from kiket_worker.doctor.finding import Finding
+from kiket_worker.doctor.grants import _GRANT, rights_of
 from kiket_worker.doctor.installation import examine_installation
 from kiket_worker.doctor.organization import examine_organization
 from kiket_worker.ledger import organizations
 from kiket_worker.ledger.database import Database
 from kiket_worker.settings import Settings
+from kiket_worker.shipped import shipped
 from kiket_worker.tenants import provisioning, roles
 from kiket_worker.tenants.gates import Gate, load_gates
 from kiket_worker.tenants.keys import TenantKeys
@@ -102,6 +105,16 @@ FAULTS: list[tuple[str, str, str]] = [
     ),
     ("gate_absent", "drop view analytics_raw.releases", "analytics_raw.releases"),
     ("roles_not_set_up", "delete from kiket_analytics.roles", "migrate --roles"),
+    ("rights_lacking", "revoke update on kiket_analytics.runs from kiket_ledger", "update on kiket_analytics.runs"),
+    ("rights_lacking", "revoke select on kiket_analytics.usage_events from kiket_ledger", "usage_events"),
+    ("rights_lacking", "revoke select (plan) on public.organizations from kiket_metrics", "kiket_metrics: select"),
+    ("rights_lacking", "revoke usage on schema analytics_raw from analytics_tenants", "analytics_tenants: usage"),
+    (
+        "rights_lacking",
+        "revoke execute on function kiket_analytics.drop_tenant(text) from kiket_ledger",
+        "kiket_ledger: execute on kiket_analytics.drop_tenant(text)",
+    ),
+    ("rights_lacking", "create table kiket_analytics.later ()", "kiket_ledger: select on kiket_analytics.later"),
 ]
 
 
@@ -134,6 +147,23 @@ def test_rights_that_somebody_gave_to_the_roles_are_found(patient: Patient, kind
         patient.installation.execute(remedy)
     assert fault.split()[2].removesuffix(",") in finding.message or "analytics_tenants" in finding.message
     assert kind not in patient.examine()
+
+
+def test_rights_are_looked_for_wherever_the_script_grants_them_to_a_role_by_name() -> None:
+    script = shipped("deploy/sql/roles.sql").read_text()
+    found = {(right.role, right.kind) for right in rights_of(script)}
+    assert found >= {("kiket_ledger", kind) for kind in ("table", "schema", "function")}
+    assert {"kiket_metrics", "kiket_provisioner", "kiket_warden", "analytics_gates"} <= {role for role, _ in found}
+    # All but memberships, which are on nothing.
+    grants = re.findall(r"^grant [a-z, ]+(?: \([^)]*\))? on\b", script, re.MULTILINE)
+    assert len(grants) == len(list(_GRANT.finditer(script))) > 20
+
+
+def test_a_ledger_of_a_later_release_is_told_of(patient: Patient) -> None:
+    patient.installation.execute(
+        "insert into kiket_analytics._yoyo_migration (migration_hash, migration_id) values ('x', '9999-later')"
+    )
+    assert "9999-later" in patient.examine()["ledger_newer"].message
 
 
 def test_other_databases_that_tenants_may_connect_to_are_named(patient: Patient) -> None:

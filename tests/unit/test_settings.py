@@ -161,6 +161,45 @@ def test_every_documented_form_is_taken(monkeypatch: pytest.MonkeyPatch, name: s
     load_settings()
 
 
+@pytest.mark.parametrize("name", ["DATABASE_URL", "RABBITMQ_URL", "KIKET_TENANT_KEYS", "DBT_PASSWORD"])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_a_secret_may_be_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str, end: str) -> None:
+    secret = {"DATABASE_URL": "postgresql://x:y@z/k ", "RABBITMQ_URL": "amqp://x:y@z"}.get(name, f"1:{SECRET * 4}")
+    (tmp_path / "secret").write_bytes(f"{secret}{end}".encode())
+    monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(f"{name}_FILE", str(tmp_path / "secret"))
+    values = {str(field.alias): name for name, field in Settings.model_fields.items()}
+    assert getattr(load_settings(), values[name]).get_secret_value() == secret
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "cannot be read: No such file"), (b"", "is empty"), (b"\n", "is empty"), (b"\xff", "no text in UTF-8")],
+)
+def test_a_file_without_a_secret_is_named(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    path = tmp_path / "secret"
+    if content is not None:
+        path.write_bytes(content)
+    monkeypatch.delenv("DATABASE_URL")
+    monkeypatch.setenv("DATABASE_URL_FILE", str(path))
+    assert refusal().startswith(f"DATABASE_URL_FILE: {path}")
+    assert words in refusal()
+
+
+def test_what_a_file_holds_is_checked_and_not_repeated(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text(SECRET)
+    monkeypatch.delenv("RABBITMQ_URL")
+    monkeypatch.setenv("RABBITMQ_URL_FILE", str(tmp_path / "secret"))
+    assert refusal().startswith("RABBITMQ_URL: must be a URL")
+
+
+def test_a_secret_that_is_given_twice_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("DATABASE_URL_FILE", str(tmp_path / "secret"))
+    assert refusal().startswith("DATABASE_URL and DATABASE_URL_FILE are both set")
+
+
 def test_memory_means_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RABBITMQ_URL", "memory://")
     assert load_settings().in_one_process

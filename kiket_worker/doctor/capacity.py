@@ -1,0 +1,96 @@
+"""Whether there are workers and connections enough for what waits, and for what the cadences of all ask."""
+
+from collections.abc import Iterator, Mapping
+from math import ceil
+from typing import Any
+
+from kiket_worker.doctor.finding import Finding, error, warning
+from kiket_worker.ledger.backlog import waiting_runs
+from kiket_worker.ledger.database import Database, statement
+from kiket_worker.ledger.organizations import PLAN_PARAMETERS
+from kiket_worker.settings import Settings
+
+# Nobody has begun a run for so long: then it is not that all are busy.
+_SILENT_SECONDS = 900
+# Above it, what comes in bursts waits for long (docs/operations.md, Sizing).
+BUSY_SHARE = 0.7
+_LONG_SECONDS = 3600
+
+
+def examine_capacity(settings: Settings, database: Database) -> Iterator[Finding]:
+    """Everything that is found. Workers are those that have refreshed in the last quarter of an hour."""
+    query = b"with listed as (\n" + statement("list_organizations") + b"\n)\n" + statement("load", __package__)
+    load = database.rows(query, PLAN_PARAMETERS | {"slug": None})[0]
+    yield from judge_load(load, waiting_runs(database), settings.concurrency)
+    yield from judge_connections(load, settings.concurrency)
+
+
+def judge_load(load: Mapping[str, Any], waiting: int, concurrency: int) -> Iterator[Finding]:
+    """What is to be said of the row of `sql/load.sql`, with so many runs waiting.
+
+    Each worker does `concurrency` refreshes at a time.
+    """
+    workers, seconds = load["workers"], load["seconds_per_run"] or 0.0
+    if waiting and not workers and load["oldest_waiting_seconds"] > _SILENT_SECONDS:
+        yield error(
+            "workers_absent",
+            f"{waiting} runs wait, the first for {_span(load['oldest_waiting_seconds'])}, and no worker has begun one "
+            "in the last quarter of an hour",
+            "start `kiket-worker worker`, or see in its log why it does not begin",
+        )
+        return
+    if not workers or not seconds:
+        return
+    threads = workers * concurrency
+    busy = load["runs_per_hour"] * seconds / 3600
+    if busy > BUSY_SHARE * threads:
+        yield warning(
+            "capacity_short",
+            f"the organisations' cadences ask for {load['runs_per_hour']:.0f} runs an hour of {seconds:.1f} seconds: "
+            f"{busy:.1f} at a time, and {workers} workers do {threads}",
+            f"{ceil(busy / BUSY_SHARE / concurrency)} workers with KIKET_CONCURRENCY {concurrency}, or longer "
+            "intervals (docs/operations.md, Sizing)",
+        )
+    elif waiting * seconds / threads > _LONG_SECONDS:
+        yield warning(
+            "backlog_large",
+            f"{waiting} runs wait, which takes {workers} workers about {_span(waiting * seconds / threads)}",
+            "more workers for that long, if it must not take so long; they are enough for what comes every day",
+        )
+
+
+def connections_of_a_worker(concurrency: int) -> tuple[int, int]:
+    """What a worker may have open at most: as the login of DATABASE_URL, and as organisations' roles."""
+    # The pool (cli/worker.py), a heartbeat for each refresh; its look at the role, and dbt's two threads.
+    return 2 * concurrency + 2 + concurrency, 3 * concurrency
+
+
+def judge_connections(load: Mapping[str, Any], concurrency: int) -> Iterator[Finding]:
+    """Whether all that may be opened could be: `load` is the row of `sql/load.sql`."""
+    workers = max(1, load["workers"])
+    own, tenants = connections_of_a_worker(concurrency)
+    ticker = 2 * concurrency + 2
+    needed = workers * (own + tenants) + ticker
+    limits = {
+        f"max_connections leaves {load['server_connections']}": load["server_connections"],
+        f"the database's limit is {load['database_connections']}": load["database_connections"],
+    }
+    for words, limit in limits.items():
+        if 0 <= limit < needed + load["others"]:
+            yield error(
+                "connections_short",
+                f"{workers} workers with {concurrency} refreshes at a time and a ticker may open {needed} connections "
+                f"beside {load['others']} of others, and {words}",
+                "raise the limit, or have fewer workers, or a lower KIKET_CONCURRENCY",
+            )
+    if 0 <= load["login_connections"] < workers * own + ticker:
+        yield error(
+            "connections_short",
+            f"{workers} workers with {concurrency} refreshes at a time and a ticker may open {workers * own + ticker} "
+            f"connections as the login of DATABASE_URL, whose limit is {load['login_connections']}",
+            "`alter role … connection limit -1`, or have fewer workers, or a lower KIKET_CONCURRENCY",
+        )
+
+
+def _span(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} hours" if seconds >= 3600 else f"{seconds / 60:.0f} minutes"

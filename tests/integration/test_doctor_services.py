@@ -1,0 +1,184 @@
+"""Doctor on the services around: each fault is made real, found, and gone by its remedy."""
+
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pika
+import pytest
+
+from kiket_worker.artifacts.store import Store, open_store
+from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS, QUEUE_SCHEDULED
+from kiket_worker.doctor.capacity import examine_capacity
+from kiket_worker.doctor.finding import Finding
+from kiket_worker.doctor.services import examine_services, examine_store
+from kiket_worker.errors import ArtifactsAccessDenied
+from kiket_worker.ledger import claims, outbox, runs
+from kiket_worker.ledger.runs import Request
+from kiket_worker.queue.broker import open_broker
+from kiket_worker.tenants.schema import schema_name
+from tests.support.installations import Installation
+from tests.support.tenants import settings_of
+
+
+def by_kind(found: Iterator[Finding]) -> dict[str, Finding]:
+    return {finding.kind: finding for finding in found}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store((tmp_path / "artifacts").as_uri())
+
+
+@pytest.fixture
+def examine(installation: Installation, store: Store) -> Callable[..., dict[str, Finding]]:
+    def look(now: Callable[[], datetime] | None = None, **variables: object) -> dict[str, Finding]:
+        settings = settings_of(installation.ledger_url, **variables)
+        clock = {"now": now} if now else {}
+        return by_kind(examine_services(settings, installation.ledger, store, **clock))
+
+    return look
+
+
+@pytest.fixture
+def queues(rabbitmq_url: str) -> Iterator[Any]:
+    """A channel to a RabbitMQ without the product's queues."""
+    with pika.BlockingConnection(pika.URLParameters(rabbitmq_url)) as connection:
+        names = (QUEUE_REQUESTS, QUEUE_SCHEDULED, QUEUE_DEAD)
+        for name in names:
+            connection.channel().queue_delete(name)
+        yield connection.channel()
+        for name in names:
+            connection.channel().queue_delete(name)
+
+
+def test_nothing_is_wrong_with_services_that_are_as_they_should_be(
+    examine: Callable[..., dict[str, Finding]], installation: Installation, queues: Any, rabbitmq_url: str
+) -> None:
+    assert examine(RABBITMQ_URL=rabbitmq_url) == {}, "no queue is there yet, and workers declare them"
+    open_broker(settings_of(installation.ledger_url, RABBITMQ_URL=rabbitmq_url)).close()
+    assert examine(RABBITMQ_URL=rabbitmq_url) == {}
+
+
+@pytest.mark.parametrize("name", [QUEUE_REQUESTS, QUEUE_SCHEDULED, QUEUE_DEAD])
+def test_a_queue_with_other_arguments_is_named(
+    examine: Callable[..., dict[str, Finding]], queues: Any, rabbitmq_url: str, name: str
+) -> None:
+    queues.queue_declare(name, durable=True)
+    found = examine(RABBITMQ_URL=rabbitmq_url)
+    assert name in found["queue_mismatch"].message
+    assert "delete the queue" in found["queue_mismatch"].remedy
+    queues.queue_delete(name)
+    assert examine(RABBITMQ_URL=rabbitmq_url) == {}
+
+
+def test_looking_declares_no_queue(examine: Callable[..., dict[str, Finding]], queues: Any, rabbitmq_url: str) -> None:
+    examine(RABBITMQ_URL=rabbitmq_url)
+    with pytest.raises(pika.exceptions.ChannelClosedByBroker, match="NOT_FOUND"):
+        queues.queue_declare(QUEUE_REQUESTS, passive=True)
+
+
+def test_a_rabbitmq_that_does_not_answer_is_a_finding(examine: Callable[..., dict[str, Finding]]) -> None:
+    found = examine(RABBITMQ_URL="amqp://guest:hunter2@localhost:1/%2F")
+    assert "RABBITMQ_URL" in found["rabbitmq_unreachable"].message
+    assert "hunter2" not in str(found)
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_off_is_told_of(examine: Callable[..., dict[str, Finding]], hours: int) -> None:
+    found = examine(now=lambda: datetime.now(UTC) + timedelta(hours=hours))
+    assert "NTP" in found["clock_skewed"].remedy
+
+
+def test_a_dbt_that_is_not_there_is_told_of(examine: Callable[..., dict[str, Finding]]) -> None:
+    assert "no-such-dbt" in examine(KIKET_DBT_EXECUTABLE="no-such-dbt")["dbt_executable_missing"].message
+
+
+def test_a_store_that_works_is_left_as_it_was(store: Store, s3_bucket: str) -> None:
+    for one in (store, open_store(f"s3://{s3_bucket}/doctor-{uuid4().hex}")):
+        assert list(examine_store(one)) == []
+        assert list(one.list("")) == []
+        assert list(one.unfinished()) == []
+
+
+def test_a_directory_that_cannot_be_is_told_of(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = by_kind(examine_store(open_store((tmp_path / "file" / "artifacts").as_uri())))
+    assert "cannot be written" in found["artifacts_refused"].message
+
+
+def test_a_bucket_that_is_missing_is_told_of_until_it_is_made(s3_bucket: str) -> None:
+    name = f"missing-{uuid4().hex[:8]}"
+    store = open_store(f"s3://{name}")
+    assert "make the bucket" in by_kind(examine_store(store))["artifacts_bucket_missing"].remedy
+    boto3.client("s3").create_bucket(Bucket=name)
+    assert list(examine_store(store)) == []
+
+
+def test_a_right_that_is_missing_in_the_store_is_told_of(answering: Callable[..., Any]) -> None:
+    answering(403, "AccessDenied")
+    found = by_kind(examine_store(open_store("s3://bucket")))
+    assert "cannot be written" in found["artifacts_access_denied"].message
+    assert "docs/artifacts.md" in found["artifacts_access_denied"].remedy
+
+
+@pytest.mark.parametrize("step", ["get", "list", "remove"])
+def test_each_right_is_tried_by_itself(store: Store, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+    def refuse(*_: object) -> None:
+        raise ArtifactsAccessDenied("no")
+
+    monkeypatch.setattr(type(store), step, refuse)
+    (finding,) = examine_store(store)
+    assert {"get": "read", "list": "listed", "remove": "removed"}[step] in finding.message
+
+
+def capacity(installation: Installation, **variables: object) -> dict[str, Finding]:
+    return by_kind(examine_capacity(settings_of(installation.ledger_url, **variables), installation.ledger))
+
+
+def test_runs_that_nobody_begins_are_told_of_until_a_worker_comes(installation: Installation) -> None:
+    assert capacity(installation) == {}
+    outbox.queue_due(installation.ledger, datetime.now(UTC))
+    assert capacity(installation) == {}, "they have just been queued"
+    installation.execute("update kiket_analytics.runs set queued_at = now() - interval '1 hour'")
+    assert capacity(installation)["workers_absent"].message.startswith("4 runs wait, the first for 1.0 hours")
+    claim(installation)
+    assert "workers_absent" not in capacity(installation)
+
+
+def test_cadences_that_ask_for_more_than_workers_do_are_told_of(installation: Installation) -> None:
+    claim(installation)
+    installation.execute(
+        "update kiket_analytics.attempts set started_at = now() - interval '6 hours', finished_at = now(),"
+        " outcome = 'succeeded'"
+    )
+    found = capacity(installation, KIKET_CONCURRENCY=1)["capacity_short"]
+    assert "workers with KIKET_CONCURRENCY 1" in found.remedy
+    installation.execute("update kiket_analytics.analytics_settings set refresh_interval_hours = 8760")
+    assert "capacity_short" not in capacity(installation, KIKET_CONCURRENCY=1)
+
+
+def test_limits_of_connections_are_told_of_until_they_are_lifted(installation: Installation) -> None:
+    name = installation.rows("select current_database() as name")[0]["name"]
+    for limited, lifted in (
+        (f"alter database {name} connection limit 10", f"alter database {name} connection limit -1"),
+        ("alter role kiket_ledger connection limit 10", "alter role kiket_ledger connection limit -1"),
+    ):
+        assert "connections_short" not in capacity(installation)
+        installation.execute(limited)
+        try:
+            assert "limit is 10" in capacity(installation)["connections_short"].message
+        finally:
+            installation.execute(lifted)
+    assert "connections_short" in capacity(installation, KIKET_CONCURRENCY=64)
+
+
+def claim(installation: Installation) -> None:
+    (acme,) = installation.rows("select id from public.organizations where slug = 'acme'")
+    run = runs.request(installation.ledger, Request(acme["id"], "acme"))
+    claims.claim(
+        installation.ledger, run.run_id, worker="w", ttl_seconds=60, schema_name=schema_name, end_sessions=lambda *_: 0
+    )

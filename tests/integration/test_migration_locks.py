@@ -1,0 +1,109 @@
+"""Migrations on a live system: nobody is held up for longer than a lock's time-out, and in the end they are applied."""
+
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+import kiket_worker
+from kiket_worker.errors import PostgresUnreachable
+from kiket_worker.ledger.migrate import migrate
+from kiket_worker.ledger.patience import LOCK_TIMEOUT_SECONDS, Patience
+
+SHIPPED = Path(kiket_worker.__file__).parent / "ledger" / "migrations"
+LAST = sorted(SHIPPED.glob("*.sql"))[-1].stem
+
+
+@pytest.fixture
+def later(tmp_path: Path) -> Path:
+    """This release's migrations, and one more that asks for the table of settings alone."""
+    shutil.copytree(SHIPPED, tmp_path / "migrations")
+    (tmp_path / "migrations" / "9999-later.sql").write_text(
+        f"-- depends: {LAST}\nalter table kiket_analytics.analytics_settings add column later integer;\n"
+    )
+    return tmp_path / "migrations"
+
+
+def until(condition: Callable[[], object], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "the condition did not come true in time"
+        time.sleep(0.01)
+
+
+def write_now(database: Any) -> float:
+    """Enable an organisation's analytics, as the command line does; how long that took."""
+    began = time.monotonic()
+    database.execute(
+        "insert into kiket_analytics.analytics_settings (organization_id, enabled) values (1, true)"
+        " on conflict (organization_id) do update set enabled = true"
+    )
+    return time.monotonic() - began
+
+
+def waits(database: Any) -> bool:
+    return bool(
+        database.rows(
+            "select from pg_locks where not granted and relation = 'kiket_analytics.analytics_settings'::regclass"
+            " and mode = 'AccessExclusiveLock'"
+        )
+    )
+
+
+def test_a_migration_that_waits_for_a_lock_lets_writers_go_on(database: Any, later: Path) -> None:
+    applied: list[str] = []
+    gave_way, go_on = threading.Event(), threading.Event()
+
+    def pause(_seconds: float) -> None:
+        gave_way.set()
+        go_on.wait(60)
+
+    patience = Patience(seconds=600, pause_seconds=0, sleep=pause)
+    migrating = threading.Thread(
+        target=lambda: applied.extend(migrate(database.url, patience=patience, folder=later)), daemon=True
+    )
+    with database.connect() as reader:
+        # A report that takes long: whoever wants the table alone waits for it, and everybody else for them.
+        reader.execute("begin")
+        reader.execute("select count(*) from kiket_analytics.analytics_settings")
+        migrating.start()
+        until(lambda: waits(database))
+        behind_it = write_now(database)
+        assert gave_way.wait(30)
+        without_it = write_now(database)
+        assert not applied
+        reader.execute("commit")
+        go_on.set()
+        migrating.join(60)
+    # The machine of the tests may be slow; the report took as long as the test.
+    assert behind_it < LOCK_TIMEOUT_SECONDS + 5
+    assert without_it < 5
+    assert applied == ["9999-later"]
+    assert database.rows("select later from kiket_analytics.analytics_settings") == [{"later": None}]
+
+
+def test_a_migration_that_gets_no_lock_at_all_ends_and_leaves_nothing(database: Any, later: Path) -> None:
+    with database.connect() as reader:
+        reader.execute("begin")
+        reader.execute("select count(*) from kiket_analytics.analytics_settings")
+        with pytest.raises(PostgresUnreachable, match="lock timeout"):
+            migrate(database.url, patience=Patience(seconds=0), folder=later)
+    marked = "select from kiket_analytics._yoyo_migration where migration_id = '9999-later'"
+    assert database.rows(marked) == []
+    with pytest.raises(psycopg.errors.UndefinedColumn):
+        database.rows("select later from kiket_analytics.analytics_settings")
+    assert migrate(database.url, folder=later) == ["9999-later"]
+
+
+def test_sessions_of_migrations_have_limits(empty_database: Any, tmp_path: Path) -> None:
+    (tmp_path / "0001-limits.sql").write_text(
+        "create table kiket_analytics.limits as"
+        " select current_setting('lock_timeout') as of_locks, current_setting('statement_timeout') as of_statements;\n"
+    )
+    migrate(empty_database.url, folder=tmp_path)
+    assert empty_database.rows("select * from kiket_analytics.limits") == [{"of_locks": "2s", "of_statements": "1min"}]
