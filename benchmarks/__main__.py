@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import definitions, isolation, queue, replay
+from benchmarks import definitions, isolation, queue, replay, ticker
 from benchmarks.figures import Benchmark
 
 # By name: what measures, in full or in short form.
@@ -17,6 +17,7 @@ BENCHMARKS: dict[str, Callable[[bool], Benchmark]] = {
     "isolation": isolation.measure,
     "replay": replay.measure,
     "definitions": definitions.measure,
+    "ticker": ticker.measure,
 }
 
 

@@ -23,6 +23,12 @@ FIGURES = {
         "two_workers_speedup": "ratio",
         "recovery_after_sigkill_seconds": "s",
     },
+    "ticker": {
+        "ticker_queue_ratio": "ratio",
+        "ticker_tick_ratio": "ratio",
+        "ticker_memory_ratio": "ratio",
+        "backlog_ratio": "ratio",
+    },
     "isolation": {
         "provisioning_ratio": "ratio",
         "provisioning_again_ratio": "ratio",
@@ -54,6 +60,7 @@ FIGURES = {
     },
 }
 WITH_TARGET = {
+    "ticker": {"ticker_queue_ratio", "ticker_tick_ratio", "ticker_memory_ratio", "backlog_ratio"},
     "queue": {"manual_start_seconds_p99_backlog", "two_workers_speedup", "recovery_after_sigkill_seconds"},
     "isolation": {
         *("provisioning_ratio", "gate_aggregate_ratio", "gate_incremental_ratio", "gate_join_ratio", "connect_ratio"),
