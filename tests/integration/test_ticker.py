@@ -23,7 +23,7 @@ from kiket_worker.ledger.organizations import Plan
 from kiket_worker.ledger.outbox import Waiting
 from kiket_worker.ledger.runs import Request, Status
 from kiket_worker.schedule import ticker
-from kiket_worker.schedule.cadence import Cadence
+from kiket_worker.schedule.cadence import Cadence, publishing_order
 from kiket_worker.tenants.schema import schema_name
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
@@ -544,3 +544,27 @@ def test_comparing_plans_waits_for_nobody_who_changes_settings(empty_ledger: Dat
         assert due(empty_ledger) == set()
     rows = database.rows("select organization_id, plan_hours from kiket_analytics.analytics_settings order by 1")
     assert [row["plan_hours"] for row in rows] == [None, 6]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    waiting=st.lists(
+        st.tuples(st.none() | st.just(float("inf")) | st.sampled_from([0.0, 0.1, 1.0, 24.0]), st.integers(0, 3)),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_the_statement_and_the_rule_agree_on_who_is_published_first(
+    empty_ledger: Database, database: Any, waiting: list[tuple[float | None, int]]
+) -> None:
+    fill(database)
+    expected = []
+    for number, (urgency, minutes) in enumerate(waiting, 1):
+        queued_at = NOW + timedelta(minutes=minutes)
+        (row,) = database.rows(
+            "insert into kiket_analytics.runs (organization_id, organization_slug, reason, urgency, queued_at)"
+            " values (%s, %s, 'scheduled', %s, %s) returning run_id",
+            *(number, f"o{number}", urgency, queued_at),
+        )
+        expected.append((publishing_order(urgency, queued_at, row["run_id"]), f"o{number}"))
+    assert publish_all(empty_ledger) == [slug for _, slug in sorted(expected)]
