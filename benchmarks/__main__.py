@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import definitions, isolation, queue, replay, ticker
+from benchmarks import definitions, isolation, queue, replay, scale, soak, ticker, workers
 from benchmarks.figures import Benchmark
 
 # By name: what measures, in full or in short form.
@@ -18,23 +18,30 @@ BENCHMARKS: dict[str, Callable[[bool], Benchmark]] = {
     "replay": replay.measure,
     "definitions": definitions.measure,
     "ticker": ticker.measure,
+    "scale": scale.measure,
+    "workers": workers.measure,
 }
+# What takes too long for every time: `make soak`.
+SOAKS: dict[str, Callable[[bool], Benchmark]] = {"soak": soak.measure}
 
 
 def main() -> None:
     """Run what the command line names. A target that is missed is no error: the figure says so."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", metavar="NAME", nargs="*", help=f"all unless named: {', '.join(BENCHMARKS)}")
+    parser.add_argument(
+        "names", metavar="NAME", nargs="*", help=f"unless named, {', '.join(BENCHMARKS)}; {', '.join(SOAKS)}"
+    )
     parser.add_argument("--short", action="store_true", help="few repetitions: shows that it works, measures little")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write the list of all results here as well")
     options = parser.parse_args()
-    if unknown := set(options.names) - set(BENCHMARKS):
-        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    every = BENCHMARKS | SOAKS
+    if unknown := set(options.names) - set(every):
+        parser.error(f"no benchmark is called {', '.join(sorted(unknown))}; there are {', '.join(every)}")
     # As an exception, so that whatever was started is stopped.
     signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     documents: list[dict[str, Any]] = []
     for name in options.names or BENCHMARKS:
-        documents.append(BENCHMARKS[name](options.short).document())
+        documents.append(every[name](options.short).document())
         sys.stdout.write(json.dumps(documents[-1]) + "\n")
         sys.stdout.flush()
     if options.output:

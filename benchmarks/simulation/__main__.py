@@ -1,6 +1,7 @@
 """`python -m benchmarks.simulation [--times FILE] [--chart FILE]`: lag by plan and threads, and the formula beside it.
 
-`FILE` of `--times` is what `python -m benchmarks scale --times FILE` has measured; a refresh's seconds by engine.
+`FILE` of `--times` has the seconds of refreshes by engine, as `python -m benchmarks scale` leaves them in
+`build/service-times.json`.
 """
 
 import argparse
