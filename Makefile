@@ -25,7 +25,9 @@ bench: $(INSTALLED) ## Measure this machine against the targets; build/bench.jso
 	scripts/install-debian rabbitmq-server
 	$(BIN)/python -m benchmarks --output build/bench.json
 
-soak: $(INSTALLED) ## Try many random dbt projects, replayed and run by dbt; about half an hour
+soak: $(INSTALLED) ## Refresh 2,000 times, and try many random dbt projects; about half an hour; build/soak.json
+	scripts/install-debian rabbitmq-server
+	$(BIN)/python -m benchmarks soak --output build/soak.json
 	KIKET_SOAK_EXAMPLES=60 $(BIN)/pytest --timeout 7200 tests/integration/test_replay_of_random_projects.py
 
 unit: $(INSTALLED) ## Run the tests that need no service

@@ -84,7 +84,7 @@ def _publish_to_claimed(services: Services, sizes: Sizes) -> Figure:
         installation.start_workers(1, concurrency=4)
         time.sleep(_SETTLE_SECONDS)
         installation.tick_once()
-        _wait_for_success(installation, runs)
+        wait_for_success(installation, runs)
         seconds = installation.value(
             "select extract(epoch from max(started_at) - min(published_at))::float from kiket_analytics.runs"
         )
@@ -107,7 +107,7 @@ def _start_idle(services: Services, sizes: Sizes) -> _Starts:
             run_ids = []
             for number in range(1, sizes.requests + 1):
                 run_ids.append(request(number))
-                _wait_for_success(installation, number)
+                wait_for_success(installation, number)
         return _starts(installation, run_ids)
 
 
@@ -192,7 +192,7 @@ def _recovery(services: Services, sizes: Sizes) -> Figure:
                 (victim,) = (worker for worker in workers if name.endswith(f":{worker.child.pid}"))
                 killed_at = datetime.now(UTC)
                 victim.kill()
-                _wait_for_success(installation, number)
+                wait_for_success(installation, number)
                 installation.wait_for_dbt()
                 started_at = installation.value(
                     "select started_at from kiket_analytics.attempts where run_id = %s and attempt = 2", run_id
@@ -218,7 +218,7 @@ def _wall_seconds(installation: Installation, runs: int) -> float:
     before = installation.value("select count(*) from kiket_analytics.runs")
     installation.opt_in(1, runs, due=True)
     installation.tick_once()
-    _wait_for_success(installation, before + runs)
+    wait_for_success(installation, before + runs)
     return float(
         installation.value(
             "select extract(epoch from max(finished_at) - min(started_at))::float from kiket_analytics.runs"
@@ -237,7 +237,7 @@ def _starts(installation: Installation, run_ids: Sequence[RunId]) -> _Starts:
     return _Starts([row["seconds"] for row in rows])
 
 
-def _wait_for_success(installation: Installation, total: int) -> None:
+def wait_for_success(installation: Installation, total: int, *, seconds: float = 180) -> None:
     """Wait until the ledger has `total` runs and all have succeeded."""
 
     def succeeded() -> bool:
@@ -250,7 +250,7 @@ def _wait_for_success(installation: Installation, total: int) -> None:
             raise BenchmarkFailed(f"{row['others']} runs did not succeed: {row['error']}")
         return bool(row["succeeded"] == total)
 
-    installation.wait(succeeded, f"{total} succeeded runs", seconds=180)
+    installation.wait(succeeded, f"{total} succeeded runs", seconds=seconds)
 
 
 def _scheduled(installation: Installation, status: str) -> int:

@@ -78,11 +78,17 @@ class Side:
             raise BenchmarkFailed(f"a refresh {self.name} did not succeed: {self._error(run_id)}")
 
     def cpu_seconds(self) -> float:
-        """Of this process and its ended children, and of all processes of Postgres, those that have ended included."""
+        """Of client and server."""
+        return self.client_seconds() + self.server_seconds()
+
+    def client_seconds(self) -> float:
+        """CPU of this process and its ended children."""
         used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-        of_postmaster = self.postmaster.cpu_times()
-        ended = of_postmaster.children_user + of_postmaster.children_system
-        return sum(one.ru_utime + one.ru_stime for one in used) + ended + _living(self.postmaster)
+        return sum(one.ru_utime + one.ru_stime for one in used)
+
+    def server_seconds(self) -> float:
+        """CPU of all processes of Postgres, those that have ended included."""
+        return server_seconds(self.postmaster)
 
     def _error(self, run_id: UUID) -> str:
         return str(runs.get(self.services.database, run_id).error_message)
@@ -160,8 +166,10 @@ def postmaster_of(folder: Path) -> psutil.Process:
     return psutil.Process(int((folder / "postgres" / "data" / "postmaster.pid").read_text().split("\n", 1)[0]))
 
 
-def _living(postmaster: psutil.Process) -> float:
-    seconds = 0.0
+def server_seconds(postmaster: psutil.Process) -> float:
+    """CPU of all processes of a Postgres, those that have ended included."""
+    of_postmaster = postmaster.cpu_times()
+    seconds = of_postmaster.children_user + of_postmaster.children_system
     for process in [postmaster, *postmaster.children()]:
         try:
             used = process.cpu_times()

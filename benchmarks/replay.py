@@ -1,4 +1,4 @@
-"""What a replayed refresh costs: against its bare statements, against dbt, among many tenants, and its readers.
+"""What a replayed refresh costs: against its bare statements, against dbt, and its readers.
 
 CPU is that of the client (resource usage, children included) and of all processes of Postgres (/proc).
 """
@@ -55,8 +55,6 @@ class Sizes:
     tenants_each_turn: int = 28
     dbt_runs: int = 5
     replays_each_dbt_run: int = 20
-    few: int = 10
-    many: int = 10_000
     reader_issues: int = 45_000
     reader_refreshes: int = 30
     concurrent: int = 8
@@ -71,27 +69,12 @@ SHORT = Sizes(
     tenants_each_turn=2,
     dbt_runs=1,
     replays_each_dbt_run=2,
-    few=2,
-    many=20,
     reader_issues=500,
     reader_refreshes=3,
     concurrent=2,
     hold_seconds=0.2,
     aged_slots=16,
 )
-_OTHER_SCHEMAS = """
-do $$
-begin
-    for n in %d..%d loop
-        execute replace(
-            'create schema other_n; create table other_n.a (id bigint primary key, t text);'
-            'create table other_n.b (id bigint, t text); create view other_n.v as select * from other_n.a;'
-            'create view other_n.w as select * from other_n.v',
-            'other_n', 'analytics_org_other_' || n
-        );
-    end loop;
-end $$
-"""
 
 
 @dataclass(frozen=True)
@@ -108,9 +91,9 @@ def measure(short: bool) -> Benchmark:  # noqa: FBT001  # as every benchmark
     set_up_logs(io.StringIO())
     sizes = SHORT if short else FULL
     with temporary_folder() as folder, postgres_in(folder / "postgres") as admin_url:
-        specs = [_organization(number, sizes.issues) for number in range(1, sizes.tenants + 1)]
-        specs.append(_organization(sizes.tenants + 1, sizes.reader_issues))
-        with _installation(folder, admin_url, "bench_replay", tuple(specs), sizes) as installation:
+        specs = [organization(number, sizes.issues) for number in range(1, sizes.tenants + 1)]
+        specs.append(organization(sizes.tenants + 1, sizes.reader_issues))
+        with replaying(folder, admin_url, "bench_replay", tuple(specs), aged_slots=sizes.aged_slots) as installation:
             figures = [
                 *installation.against_statements(sizes),
                 *installation.against_dbt(sizes),
@@ -118,20 +101,11 @@ def measure(short: bool) -> Benchmark:  # noqa: FBT001  # as every benchmark
                 installation.memory(sizes),
                 *installation.stored(),
             ]
-            few = installation.per_refresh(sizes, sizes.few)
-            installation.add_schemas(sizes.many)
-            figures.append(
-                Turns(installation.per_refresh(sizes, sizes.few), few).figure(
-                    "many_tenants_ratio",
-                    f"CPU of a whole refresh among {sizes.many} more tenants' schemas of four relations each, against"
-                    " before they were made",
-                    Target("<=", 1.2),
-                )
-            )
         return Benchmark("replay", machine(postgres=postgres_version(admin_url), rabbitmq="not used"), figures)
 
 
-def _organization(number: int, issues: int) -> OrganizationSpec:
+def organization(number: int, issues: int) -> OrganizationSpec:
+    """One of the organisations `bench-1` and on."""
     return OrganizationSpec(number, f"bench-{number}", f"Bench {number}", Plan.TEAM, projects=3, users=5, issues=issues)
 
 
@@ -264,18 +238,6 @@ class Installation:
             Figure("stored_files_per_run", len(found) / runs, "files", how),
         ]
 
-    def per_refresh(self, sizes: Sizes, tenants: int) -> list[float]:
-        """CPU of refreshes of a few tenants, turn by turn."""
-        numbers = list(range(1, tenants + 1)) * 2
-        return [self._cost(self._refresh, numbers).cpu / len(numbers) for _ in range(max(2, sizes.turns))]
-
-    def add_schemas(self, count: int) -> None:
-        """As many schemas as tenants would have, with two tables and two views each."""
-        with psycopg.connect(self.superuser_url, autocommit=True) as connection:
-            for first in range(1, count + 1, 500):
-                connection.execute(_OTHER_SCHEMAS % (first, min(count, first + 499)))
-            connection.execute("analyze")
-
     def _cost(self, way: Callable[[int], object], numbers: list[int]) -> Cost:
         began, cpu = time.perf_counter(), self.side.cpu_seconds()
         for number in numbers:
@@ -394,13 +356,14 @@ def _some_rows(schema: str, relation: str) -> str:
 
 
 @contextmanager
-def _installation(
-    folder: Path, admin_url: str, name: str, specs: tuple[OrganizationSpec, ...], sizes: Sizes
+def replaying(
+    folder: Path, admin_url: str, name: str, specs: tuple[OrganizationSpec, ...], *, aged_slots: int
 ) -> Iterator[Installation]:
+    """The platform with these organisations in a database of its own, and a worker's services that replay dbt there."""
     superuser_url = environment.load_platform(admin_url, name, specs, now=datetime.now(UTC))
     secrets = secrets_of(folder)
     own_url = environment.set_up_roles(superuser_url, secrets)
-    _age(superuser_url, sizes.aged_slots)
+    _age(superuser_url, aged_slots)
     with psycopg.connect(superuser_url) as superuser:
         pretend_shared_models(superuser)
         superuser.execute("alter table analytics_shared.dim_dates owner to analytics_shared")

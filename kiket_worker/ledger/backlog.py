@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from kiket_worker.ledger import outbox
 from kiket_worker.ledger.database import Database, statement, translated
 from kiket_worker.ledger.organizations import PLAN_PARAMETERS
 
@@ -28,13 +29,13 @@ class Backlog:
 
 def measure(database: Database, *, timeout_seconds: float) -> Backlog:
     """Look once, on a connection beside the pool, which may be busy. Raises as `Database.transaction` does."""
-    query = b"with listed as (\n" + statement("list_organizations") + b"\n)\n" + statement("backlog")
+    query = outbox.with_due(statement("backlog"))
     connection = database.connect(timeout_seconds=timeout_seconds)
     try:
         with translated(), connection:
             limit = str(round(1000 * timeout_seconds))
             connection.execute("select set_config('statement_timeout', %s, true)", [limit])
-            row = connection.execute(query, PLAN_PARAMETERS | {"slug": None}).fetchone()
+            row = connection.execute(query, PLAN_PARAMETERS | {"now": None}).fetchone()
     finally:
         connection.close()
     assert row is not None

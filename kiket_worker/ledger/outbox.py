@@ -16,6 +16,10 @@ from kiket_worker.ledger.runs import RunId
 # waits for its run's row that long.
 _BATCH = 50
 
+# Organisations whose plan is compared at each tick with what the index of the due ones knows of it: all of them in an
+# installation of that size, and the next ones in a larger one.
+COMPARED_AT_ONCE = 10_000
+
 
 @dataclass(frozen=True)
 class Waiting:
@@ -28,11 +32,35 @@ class Waiting:
 
 def queue_due(database: Database, now: datetime) -> list[Waiting]:
     """Queue a run for each organisation that is due at `now` and has no active run; give the new ones."""
+    _compare_plans(database)
     with database.transaction() as connection:
         # A second ticker waits here; its own look at what is due comes after the first one's commit.
         connection.execute("update kiket_analytics.ticker set ticked_at = %s", [now])
-        rows = connection.execute(statement("queue_due_runs"), PLAN_PARAMETERS | {"now": now}).fetchall()
+        query = with_due(statement("queue_due_runs"))
+        rows = connection.execute(query, PLAN_PARAMETERS | {"now": now}).fetchall()
     return [Waiting(row["run_id"], row["organization_slug"], Reason.SCHEDULED) for row in rows]
+
+
+def with_due(query: bytes) -> bytes:
+    """A statement that reads the table `due`, with that put before it."""
+    return b"with due as (\n" + statement("due") + b"\n)\n" + query
+
+
+def _compare_plans(database: Database) -> None:
+    """Tell the settings of plans that have changed: those of one batch, or of all where none was ever compared.
+
+    In transactions of their own, as they lock rows of settings.
+    """
+    noted = COMPARED_AT_ONCE
+    while noted == COMPARED_AT_ONCE:
+        with database.transaction() as connection:
+            # One ticker after the other; the second goes on where the first has stopped.
+            connection.execute("select from kiket_analytics.ticker for update")
+            (row,) = connection.execute(
+                statement("compare_plans"), PLAN_PARAMETERS | {"limit": COMPARED_AT_ONCE}
+            ).fetchall()
+            connection.execute("update kiket_analytics.ticker set compared_to = %s", [row["compared_to"]])
+        noted = row["noted"]
 
 
 def publish_waiting(

@@ -1,6 +1,6 @@
-"""When an organisation is due: the rule, without clock or database.
+"""When an organisation is due, and who goes first: the rules, without clock or database.
 
-`ledger/sql/queue_due_runs.sql` says the same set-based; a property test holds the two together.
+`ledger/sql/due.sql` says the same set-based, and `runs_to_publish.sql` the order; property tests hold them together.
 """
 
 from dataclasses import dataclass
@@ -34,3 +34,10 @@ class Cadence:
         if self.last_run_at is None:
             return float("inf")
         return (now - self.last_run_at - self.interval) / self.interval
+
+
+def publishing_order(
+    urgency: float | None, queued_at: datetime, run_id: object
+) -> tuple[bool, float, datetime, object]:
+    """By what waiting runs are sorted before they are published: requests, which have no urgency, go first."""
+    return (urgency is not None, -(urgency or 0.0), queued_at, run_id)

@@ -27,6 +27,12 @@ FIGURES = {
         "two_workers_speedup": "ratio",
         "recovery_after_sigkill_seconds": "s",
     },
+    "ticker": {
+        "ticker_queue_ratio": "ratio",
+        "ticker_tick_ratio": "ratio",
+        "ticker_memory_ratio": "ratio",
+        "backlog_ratio": "ratio",
+    },
     "isolation": {
         "provisioning_ratio": "ratio",
         "provisioning_again_ratio": "ratio",
@@ -54,11 +60,37 @@ FIGURES = {
         "memory_mb_per_refresh": "MB",
         "stored_bytes_per_run": "bytes",
         "stored_files_per_run": "files",
-        "many_tenants_ratio": "ratio",
+    },
+    "scale": {
+        "many_schemas_cpu_ratio": "ratio",
+        "many_schemas_wall_ratio": "ratio",
+        "refresh_cpu_seconds_client": "s",
+        "refresh_cpu_seconds_server": "s",
+        "service_seconds_replay": "s",
+        "service_seconds_dbt": "s",
+        "herd_enterprise_lag_share_replay": "ratio",
+        "herd_overtaken_replay": "runs",
+        "herd_enterprise_lag_share_dbt": "ratio",
+        "herd_overtaken_dbt": "runs",
+        "sizing_after_outage_ratio": "ratio",
+        "sizing_hour_ratio": "ratio",
+    },
+    "workers": {
+        "cpu_bound_speedup": "ratio",
+        "postgres_cpu_share": "ratio",
+        "machine_speedup": "ratio",
+        "speedup_against_machine": "ratio",
+    },
+    "soak": {
+        "memory_growth_share": "ratio",
+        "memory_growth_probability": "ratio",
+        "descriptors_spread": "files",
+        "temporary_files_left": "files",
     },
 }
 WITH_TARGET = {
     "console": {f"{name}_ratio" for name in (*REQUESTS, *QUERIES)},
+    "ticker": {"ticker_queue_ratio", "ticker_tick_ratio", "ticker_memory_ratio", "backlog_ratio"},
     "queue": {"manual_start_seconds_p99_backlog", "two_workers_speedup", "recovery_after_sigkill_seconds"},
     "isolation": {
         *("provisioning_ratio", "gate_aggregate_ratio", "gate_incremental_ratio", "gate_join_ratio", "connect_ratio"),
@@ -68,8 +100,15 @@ WITH_TARGET = {
     "replay": {
         *("build_cpu_ratio", "build_wall_ratio", "pipeline_cpu_ratio", "pipeline_wall_ratio", "dbt_cpu_ratio"),
         *("reader_errors", "reader_stall_ms", "reader_stall_beside_slow_reader_ms", "memory_mb_per_refresh"),
-        "many_tenants_ratio",
     },
+    "scale": {
+        *("many_schemas_cpu_ratio", "many_schemas_wall_ratio"),
+        *("herd_enterprise_lag_share_replay", "herd_overtaken_replay"),
+        *("herd_enterprise_lag_share_dbt", "herd_overtaken_dbt"),
+        *("sizing_after_outage_ratio", "sizing_hour_ratio"),
+    },
+    "workers": {"cpu_bound_speedup", "speedup_against_machine"},
+    "soak": {"memory_growth_share", "descriptors_spread", "temporary_files_left"},
 }
 
 

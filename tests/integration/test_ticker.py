@@ -23,7 +23,7 @@ from kiket_worker.ledger.organizations import Plan
 from kiket_worker.ledger.outbox import Waiting
 from kiket_worker.ledger.runs import Request, Status
 from kiket_worker.schedule import ticker
-from kiket_worker.schedule.cadence import Cadence
+from kiket_worker.schedule.cadence import Cadence, publishing_order
 from kiket_worker.tenants.schema import schema_name
 
 NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
@@ -495,3 +495,76 @@ def _until_somebody_waits(database: Any) -> None:
                 return
             connection.execute("select pg_sleep(0.01)")
     raise AssertionError("nobody waits for a lock")
+
+
+def test_a_plan_that_changes_counts_from_the_next_tick(empty_ledger: Database, database: Any) -> None:
+    three_hours_ago = NOW - timedelta(hours=3)
+    fill(database, Organization("up", Plan.STARTER, last_run_at=three_hours_ago))
+    assert due(empty_ledger) == set()
+    database.execute("update public.organizations set plan = 'enterprise'")
+    assert due(empty_ledger) == {"up"}
+
+
+def test_plans_of_many_are_compared_batch_by_batch_and_begin_anew_after_the_last(
+    empty_ledger: Database, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "COMPARED_AT_ONCE", 2)
+    three_hours_ago = NOW - timedelta(hours=3)
+    fill(database, *(Organization(f"o{n}", Plan.STARTER, last_run_at=three_hours_ago) for n in range(1, 6)))
+
+    def known() -> list[int | None]:
+        query = "select plan_hours from kiket_analytics.analytics_settings order by organization_id"
+        return [row["plan_hours"] for row in database.rows(query)]
+
+    assert due(empty_ledger) == set()
+    assert known() == [24] * 5, "what was never compared is compared at once"
+    database.execute("update public.organizations set plan = 'enterprise'")
+    found = [due(empty_ledger) for _ in range(2)]
+    assert found == [{f"o{n}" for n in range(1, 6)}, set()], "as many as changed at once are noted at once"
+    database.execute("update public.organizations set plan = 'team' where id in (1, 5)")
+    for _ in range(3):
+        due(empty_ledger)
+    assert known() == [12, 1, 1, 1, 12], "every batch has its turn"
+
+
+def test_a_plan_that_the_index_does_not_know_yet_makes_nobody_due_too_soon(
+    empty_ledger: Database, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fill(database, Organization("down", Plan.ENTERPRISE, last_run_at=NOW - timedelta(hours=3)))
+    monkeypatch.setattr(outbox, "_compare_plans", lambda _: None)
+    database.execute("update kiket_analytics.analytics_settings set plan_hours = 1")
+    database.execute("update public.organizations set plan = 'starter'")
+    assert due(empty_ledger) == set()
+
+
+def test_comparing_plans_waits_for_nobody_who_changes_settings(empty_ledger: Database, database: Any) -> None:
+    fill(database, Organization("held", last_run_at=NOW), Organization("free", last_run_at=NOW))
+    with database.connect() as other, other.transaction():
+        other.execute("select from kiket_analytics.analytics_settings where organization_id = 1 for update")
+        assert due(empty_ledger) == set()
+    rows = database.rows("select organization_id, plan_hours from kiket_analytics.analytics_settings order by 1")
+    assert [row["plan_hours"] for row in rows] == [None, 6]
+
+
+@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    waiting=st.lists(
+        st.tuples(st.none() | st.just(float("inf")) | st.sampled_from([0.0, 0.1, 1.0, 24.0]), st.integers(0, 3)),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_the_statement_and_the_rule_agree_on_who_is_published_first(
+    empty_ledger: Database, database: Any, waiting: list[tuple[float | None, int]]
+) -> None:
+    fill(database)
+    expected = []
+    for number, (urgency, minutes) in enumerate(waiting, 1):
+        queued_at = NOW + timedelta(minutes=minutes)
+        (row,) = database.rows(
+            "insert into kiket_analytics.runs (organization_id, organization_slug, reason, urgency, queued_at)"
+            " values (%s, %s, 'scheduled', %s, %s) returning run_id",
+            *(number, f"o{number}", urgency, queued_at),
+        )
+        expected.append((publishing_order(urgency, queued_at, row["run_id"]), f"o{number}"))
+    assert publish_all(empty_ledger) == [slug for _, slug in sorted(expected)]

@@ -1,19 +1,15 @@
 -- What waits, what goes on and what stands still, in one row.
--- Parameters: those of `list_organizations`, which is put before this statement as the table `listed`, so that what is
--- due is decided there; slug is null. Reads only, and is asked every few seconds at most.
+-- Parameters: those of `due`, which is put before this statement. Reads only, and is asked every few seconds at most.
 -- Due are organisations that nobody is refreshing; one that was never refreshed is due since its settings were changed.
 , overdue as materialized (
     select
-        listed.plan,
-        extract(epoch from now() - case when listed.last_run_at is null then settings.updated_at else listed.due_at end)
-            ::double precision as seconds,
+        due.plan,
+        extract(epoch from now() - coalesce(due.due_at, due.updated_at))::double precision as seconds,
         not exists (
             select from kiket_analytics.runs as run
-            where run.organization_id = listed.organization_id and run.status in ('running', 'built', 'archived')
+            where run.organization_id = due.organization_id and run.status in ('running', 'built', 'archived')
         ) as waits
-    from listed
-    join kiket_analytics.analytics_settings as settings on settings.organization_id = listed.organization_id
-    where listed.due_at <= now() and settings.quarantined_at is null
+    from due
 )
 select
     (select count(*) from overdue where waits) as due,

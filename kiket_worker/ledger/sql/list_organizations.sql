@@ -1,7 +1,7 @@
 -- Organisations with their analytics settings and cadence, the next due first.
 -- Parameters: plans and hours, two arrays that pair each plan with its default interval; slug, or null for all that
 -- have settings. Reads only.
--- What is due is decided by `queue_due_runs`, and the two have to agree: an organisation without interval, or whose slug
+-- What is due is decided by `due`, and the two have to agree: an organisation without interval, or whose slug
 -- gives no schema that can be its own, never becomes due.
 select
     organization.id as organization_id,

@@ -1,0 +1,153 @@
+"""What a second worker brings where refreshes are nothing but computing, on a machine of two processors.
+
+A refresh by replay is the worker's computing and then Postgres', one after the other, so that one worker that does one
+refresh at a time keeps one processor busy, and two keep two. Postgres' share of that is part of the figures, and so is
+what the machine itself gives to two processes that compute at once.
+"""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import psutil
+
+from benchmarks.figures import Benchmark, Figure, Target
+from benchmarks.progress import say
+from benchmarks.queue import wait_for_success
+from benchmarks.refreshes import postmaster_of, server_seconds
+from benchmarks.replaying import replaying, wait_until_compiled
+from benchmarks.services import Installation, Process, running
+
+_SPIN = 4_000_000
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    runs: int = 120
+    issues: int = 400
+    pairs: int = 5
+
+
+FULL = Sizes()
+SHORT = Sizes(runs=4, issues=20, pairs=1)
+
+
+@dataclass(frozen=True)
+class Load:
+    """What a number of refreshes took, in seconds: on the clock, and of the processors by workers and by Postgres."""
+
+    wall: float
+    workers: float
+    postgres: float
+
+
+def measure(short: bool) -> Benchmark:  # noqa: FBT001  # every benchmark is called so
+    """Measure everything: about three minutes on two cores, in short form, with a stub for dbt, ten seconds."""
+    sizes = SHORT if short else FULL
+    loads: dict[int, list[Load]] = {1: [], 2: []}
+    machines: list[float] = []
+    with (
+        running() as services,
+        replaying(services, "workers", organization_count=sizes.runs, issues=sizes.issues, stub=short) as installation,
+    ):
+        postmaster = postmaster_of(services.folder)
+        say("recording dbt")
+        (first,) = installation.start_workers(1, concurrency=1)
+        wait_until_compiled(installation, first)
+        say("first refreshes")
+        _load(installation, sizes, [first], postmaster)
+        for _ in range(sizes.pairs):
+            loads[1].append(_load(installation, sizes, [first], postmaster))
+            (second,) = installation.start_workers(1, concurrency=1)
+            loads[2].append(_load(installation, sizes, [first, second], postmaster))
+            second.kill()
+            machines.append(_machine())
+            say(f"one {loads[1][-1].wall:.1f} s, two {loads[2][-1].wall:.1f} s, the machine {machines[-1]:.2f}")
+    return Benchmark("workers", services.machine, _figures(loads, machines, sizes))
+
+
+def _figures(loads: dict[int, list[Load]], machines: Sequence[float], sizes: Sizes) -> list[Figure]:
+    speedups = [one.wall / two.wall for one, two in zip(loads[1], loads[2], strict=True)]
+    shares = [load.postgres / (load.postgres + load.workers) for load in [*loads[1], *loads[2]]]
+    busy = {count: median((load.workers + load.postgres) / load.wall for load in of) for count, of in loads.items()}
+    load_average = os.getloadavg()[1]
+    return [
+        Figure(
+            "cpu_bound_speedup",
+            median(speedups),
+            "ratio",
+            f"median of {len(speedups)} (from {min(speedups):.2f} to {max(speedups):.2f}) of wall(one) / wall(two)"
+            f" workers of concurrency 1, in turns; wall = last finished_at - first started_at of {sizes.runs} scheduled"
+            f" refreshes by replay, {sizes.issues} issues each, medians"
+            f" {median(load.wall for load in loads[1]):.1f} s and {median(load.wall for load in loads[2]):.1f} s;"
+            f" processors busy with workers and Postgres: {busy[1]:.2f} with one worker, {busy[2]:.2f} with two; the"
+            f" machine's load average over five minutes at the end: {load_average:.1f}",
+            Target(">=", 1.8),
+        ),
+        Figure(
+            "postgres_cpu_share",
+            median(shares),
+            "ratio",
+            "CPU of all processes of Postgres (/proc) against that and the workers' (their processes and children),"
+            f" median of {len(shares)}",
+        ),
+        Figure(
+            "machine_speedup",
+            median(machines),
+            "ratio",
+            f"what two processes that only count get done against one in the same time, median of {len(machines)}, in"
+            " turns with the others: the most that a second worker can bring here and now",
+        ),
+        Figure(
+            "speedup_against_machine",
+            median(speedups) / median(machines),
+            "ratio",
+            "cpu_bound_speedup against machine_speedup: 1 where the second worker gets all that the machine has left",
+            Target(">=", 0.9),
+        ),
+    ]
+
+
+def _load(installation: Installation, sizes: Sizes, workers: Sequence[Process], postmaster: psutil.Process) -> Load:
+    began_at = installation.value("select clock_timestamp()")
+    before = installation.value("select count(*) from kiket_analytics.runs")
+    installation.opt_in(1, sizes.runs, due=True)
+    of_workers, of_postgres = sum(map(_cpu_seconds, workers)), server_seconds(postmaster)
+    installation.tick_once()
+    wait_for_success(installation, before + sizes.runs, seconds=1800)
+    wall = installation.value(
+        "select extract(epoch from max(finished_at) - min(started_at))::float from kiket_analytics.runs"
+        " where queued_at >= %s",
+        began_at,
+    )
+    return Load(wall, sum(map(_cpu_seconds, workers)) - of_workers, server_seconds(postmaster) - of_postgres)
+
+
+def _cpu_seconds(worker: Process) -> float:
+    used = psutil.Process(worker.child.pid).cpu_times()
+    return used.user + used.system + used.children_user + used.children_system
+
+
+def _machine() -> float:
+    """How much more two processes that only count get done than one."""
+    context = multiprocessing.get_context("spawn")
+    with context.Pool(2) as pool:
+        pool.map(_spin, [1, 1], chunksize=1)  # Both are there.
+        began = time.perf_counter()
+        pool.apply(_spin, (_SPIN,))
+        one = time.perf_counter() - began
+        began = time.perf_counter()
+        pool.map(_spin, [_SPIN, _SPIN], chunksize=1)
+        return 2 * one / (time.perf_counter() - began)
+
+
+def _spin(count: int) -> int:
+    number = 0
+    for _ in range(count):
+        number += 1
+    return number
