@@ -1,4 +1,4 @@
--- depends: 0009-changelog-evaluations
+-- depends: 0011-console
 -- Who is due is found by an index, so that a tick costs by who is due and not by how many organisations there are.
 -- Locks: analytics_settings and ticker exclusively, for as long as a catalog row takes to write (the columns have no
 -- default); then analytics_settings and leases against writing while the indexes are built, about two seconds for a
