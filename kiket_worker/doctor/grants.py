@@ -64,7 +64,9 @@ def examine_grants(database: Database) -> Iterator[Finding]:
         "privileges": [right.privilege for right in wanted],
     }
     rows = database.rows(statement("lacking", __package__), parameters)
-    lacking = list(dict.fromkeys(f"{row['role']}: {row['privilege']} on {row['name']}" for row in rows))
+    lacking = [f"{row['role']}: {row['privilege']} on {row['name']}" for row in rows]
+    others = database.rows(statement("lacking_memberships", __package__))
+    lacking = [f"{row['role']}: {row['lacks']}" for row in others] + list(dict.fromkeys(lacking))
     if lacking:
         more = f", and {len(lacking) - _SHOWN} more" if len(lacking) > _SHOWN else ""
         yield error(

@@ -114,6 +114,10 @@ FAULTS: list[tuple[str, str, str]] = [
         "revoke execute on function kiket_analytics.drop_tenant(text) from kiket_ledger",
         "kiket_ledger: execute on kiket_analytics.drop_tenant(text)",
     ),
+    ("rights_lacking", "revoke connect on database {database} from kiket_metrics", "kiket_metrics: connect"),
+    ("rights_lacking", "revoke create on database {database} from kiket_provisioner", "kiket_provisioner: create"),
+    ("rights_lacking", "revoke pg_signal_backend from kiket_warden", "kiket_warden: membership in pg_signal_backend"),
+    ("rights_lacking", "alter role kiket_provisioner nocreaterole", "kiket_provisioner: createrole"),
     ("rights_lacking", "create table kiket_analytics.later ()", "kiket_ledger: select on kiket_analytics.later"),
 ]
 

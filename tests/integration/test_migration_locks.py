@@ -14,6 +14,10 @@ import kiket_worker
 from kiket_worker.errors import PostgresUnreachable
 from kiket_worker.ledger.migrate import migrate
 from kiket_worker.ledger.patience import LOCK_TIMEOUT_SECONDS, Patience
+from kiket_worker.tenants import roles
+from kiket_worker.tenants.gates import load_gates
+from kiket_worker.tenants.roles import RolesSetUp
+from tests.support.installations import Installation
 
 SHIPPED = Path(kiket_worker.__file__).parent / "ledger" / "migrations"
 LAST = sorted(SHIPPED.glob("*.sql"))[-1].stem
@@ -98,6 +102,37 @@ def test_a_migration_that_gets_no_lock_at_all_ends_and_leaves_nothing(database: 
     with pytest.raises(psycopg.errors.UndefinedColumn):
         database.rows("select later from kiket_analytics.analytics_settings")
     assert migrate(database.url, folder=later) == ["9999-later"]
+
+
+def test_roles_that_are_set_up_let_readers_of_gates_go_on(installation: Installation) -> None:
+    done: list[RolesSetUp] = []
+    gave_way, go_on = threading.Event(), threading.Event()
+
+    def pause(_seconds: float) -> None:
+        gave_way.set()
+        go_on.wait(60)
+
+    def set_up() -> None:
+        patience = Patience(pause_seconds=0, sleep=pause)
+        url = installation.database.url
+        done.append(roles.set_up(url, load_gates(None), shared_schema="analytics_shared", patience=patience))
+
+    # Somebody has changed a gate, and a model reads it for long.
+    installation.execute("alter view analytics_raw.issues reset (security_barrier)")
+    setting_up = threading.Thread(target=set_up, daemon=True)
+    with installation.database.connect() as reader:
+        reader.execute("begin")
+        reader.execute("select from analytics_raw.issues")
+        setting_up.start()
+        assert gave_way.wait(60)
+        began = time.monotonic()
+        installation.rows("select from analytics_raw.issues")
+        assert time.monotonic() - began < 5
+        assert not done
+        reader.execute("commit")
+        go_on.set()
+        setting_up.join(60)
+    assert "issues" in done[0].gates
 
 
 def test_sessions_of_migrations_have_limits(empty_database: Any, tmp_path: Path) -> None:

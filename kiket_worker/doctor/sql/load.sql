@@ -27,7 +27,7 @@ select
         where status = 'queued'
     ) as oldest_waiting_seconds,
     current_setting('max_connections')::integer - current_setting('superuser_reserved_connections')::integer
-    - current_setting('reserved_connections', true)::integer as server_connections,
+    - coalesce(current_setting('reserved_connections', true)::integer, 0) as server_connections,
     (select datconnlimit from pg_database where datname = current_database()) as database_connections,
     (select rolconnlimit from pg_roles where rolname = current_user) as login_connections,
     (
