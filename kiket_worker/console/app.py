@@ -3,6 +3,7 @@
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
+from fastapi.responses import PlainTextResponse
 
 from kiket_worker.console.access import caller_of
 from kiket_worker.console.api import PREFIX, events, organizations, runs, settings, usage
@@ -40,6 +41,11 @@ def create_app(services: Services) -> FastAPI:
     def document() -> dict[str, Any]:
         """The API's document: the same for everybody, so that it needs no token."""
         return app.openapi()
+
+    @app.get("/healthz", include_in_schema=False, response_class=PlainTextResponse)
+    def alive() -> str:
+        """Whether this process answers at all: for who starts it anew if not. It says nothing of the services."""
+        return "ok\n"
 
     for router in ROUTERS:
         app.include_router(router, include_in_schema=False)

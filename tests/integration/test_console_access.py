@@ -46,7 +46,7 @@ ROUTES = {
     f"GET {API}/usage": Asked("GET", "/usage?organization=acme"),
 }
 # The same for everybody.
-OPEN = {f"GET {API}/openapi.json"}
+OPEN = {f"GET {API}/openapi.json", "GET /healthz"}
 
 
 @pytest.fixture
@@ -78,6 +78,12 @@ def ask(client: httpx.Client, asked: Asked, run_id: object) -> httpx.Response:
 
 def test_every_route_is_listed(console: Console) -> None:
     assert routes_of(console.app()) == ROUTES.keys() | OPEN | PAGES.keys() | OPEN_PAGES
+
+
+def test_whether_it_is_alive_is_told_to_anybody(served: Served) -> None:
+    answer = httpx.get(f"{served.url}/healthz")
+
+    assert (answer.status_code, answer.text) == (200, "ok\n")
 
 
 @pytest.mark.parametrize("route", ROUTES)

@@ -11,9 +11,6 @@ from kiket_worker.settings import Settings
 VARIABLES = {str(field.alias) for field in Settings.model_fields.values()}
 # boto3 reads these, by its documentation.
 BOTO3 = {"AWS_SHARED_CREDENTIALS_FILE", "AWS_DEFAULT_REGION", "AWS_ENDPOINT_URL_S3", "AWS_ROLE_ARN"}
-# They come with the console, which another change brings: once it is there, they are looked for as all others.
-COMING_COMMANDS = {"console"}
-COMING_VARIABLES = {"KIKET_PRICES"}
 
 
 def unknown_arguments(arguments: Sequence[str]) -> list[str]:
@@ -21,7 +18,7 @@ def unknown_arguments(arguments: Sequence[str]) -> list[str]:
     name, *rest = arguments
     commands = get_group(app).commands
     if name not in commands:
-        return [] if name in COMING_COMMANDS else [name]
+        return [name]
     command: Any = commands[name]
     takes = {option: not parameter.is_flag for parameter in command.params for option in parameter.opts}
     unknown, waiting = [], list(rest)
@@ -36,4 +33,4 @@ def unknown_arguments(arguments: Sequence[str]) -> list[str]:
 
 def unknown_variables(names: set[str]) -> set[str]:
     """Which variables nobody reads."""
-    return names - VARIABLES - BOTO3 - COMING_VARIABLES
+    return names - VARIABLES - BOTO3
