@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, select_autoescape
+from jinja2 import Environment, PackageLoader
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Chart:
 
 def write_report(path: Path, organizations: list[OrganizationReport], faults: list[str]) -> Path:
     """Write the page and give its path."""
-    environment = Environment(loader=PackageLoader(__package__), autoescape=select_autoescape())
+    environment = Environment(loader=PackageLoader(__package__), autoescape=True)
     environment.globals.update(throughput=throughput_chart, cycle_time=cycle_time_chart)
     page = environment.get_template("report.html.jinja").render(organizations=organizations, faults=faults)
     path.parent.mkdir(parents=True, exist_ok=True)

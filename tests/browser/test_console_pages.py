@@ -307,21 +307,6 @@ def test_a_refresh_is_started_and_watched_until_it_has_finished(site: Site, ops:
     assert site.newest(run.organization_id).run_id == run.run_id
 
 
-def test_the_same_form_sent_twice_asks_for_one_refresh(site: Site, ops: Visit) -> None:
-    page = ops.go("/organizations/acme")
-    page.get_by_role("button", name="Refresh now").click()
-    expect(page.locator("#progress-status")).to_have_text("The run waits for a worker.")
-    run = site.newest(ACME)
-    site.refreshes.start(run.run_id, site.refreshes.services(BUILDING)).wait()
-    expect(page.locator("#progress-status")).to_contain_text("has succeeded")
-    # By the back button the page comes as it was, with its form.
-    page.go_back()
-    page.get_by_role("button", name="Refresh now").click()
-    expect(page).to_have_url(re.compile(r"run="))
-    newest = site.newest(ACME)
-    assert newest.run_id == run.run_id or newest.status is Status.QUEUED
-
-
 # The overview.
 
 

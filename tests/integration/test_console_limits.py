@@ -124,7 +124,7 @@ def test_every_answer_has_the_security_headers_and_none_lets_others_in(served: S
 @pytest.mark.parametrize(
     ("method", "path", "status"),
     [
-        ("GET", "/", 404),
+        ("GET", "/api", 404),
         ("GET", f"{API}/nothing", 404),
         ("DELETE", f"{API}/runs", 405),
         ("GET", REFRESH, 405),

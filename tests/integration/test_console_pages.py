@@ -263,6 +263,29 @@ def test_settings_change_only_when_they_are_confirmed(served: Served, ledger: Da
         assert "not enabled" in refused.text
 
 
+def test_an_organisations_page_shows_no_run_of_another_one(served: Served, ledger: Database) -> None:
+    run_id = runs.request(ledger, Request(*HARBOR)).run_id
+    with session(served, served.console.token()) as client:
+        assert client.get(f"/organizations/blue-harbor?run={run_id}").status_code == 200
+        for headers in ({}, {"HX-Request": "true", "HX-Target": "progress"}):
+            assert client.get(f"/organizations/acme?run={run_id}", headers=headers).status_code == 404
+
+
+def test_a_run_that_begins_meanwhile_is_named_where_it_is_not_watched_already(served: Served, ledger: Database) -> None:
+    part = {"HX-Request": "true", "HX-Target": "figures"}
+    with session(served, served.console.token(ACME[0])) as client:
+        assert "watch the run" not in client.get("/organizations/acme", headers=part).text
+        run_id = runs.request(ledger, Request(*ACME)).run_id
+        answer = client.get("/organizations/acme", headers=part).text
+        assert "watch the run" in answer
+        assert f"?run={run_id}" in answer
+        assert "<html" not in answer
+        assert "watch the run" not in client.get(f"/organizations/acme?run={run_id}", headers=part).text
+        page = client.get("/organizations/acme").text
+        assert "The run waits for a worker." in page
+        assert "watch the run" not in page
+
+
 def test_a_notice_is_one_of_ours_and_nothing_that_an_address_says(served: Served) -> None:
     with session(served, served.console.token()) as client:
         page = client.get("/organizations/acme?notice=%3Cscript%3Ealert(1)%3C/script%3E").text

@@ -12,7 +12,7 @@ from kiket_worker.console.problems import Problem
 
 def is_of_pages(request: Request) -> bool:
     """Whether a page is answered at this address, or would be if there was one, rather than something for programs."""
-    return not request.url.path.startswith(("/api/", "/static/"))
+    return not request.url.path.startswith(("/api", "/static"))
 
 
 def page_of(request: Request, problem: Problem) -> Response | None:

@@ -49,7 +49,8 @@ def show_organization(
             request, "_progress.html.jinja", watched=_watched(services, viewer, organization, run), is_part=True
         )
     standing, now = _standing(services, organization), datetime.now(UTC)
-    figures: dict[str, Any] = {"organization": organization, "standing": standing, "run": run, "now": now}
+    watched_id = run if is_part(request, FIGURES) else run or standing.active_run_id
+    figures: dict[str, Any] = {"organization": organization, "standing": standing, "watched_id": watched_id, "now": now}
     figures |= _figures(services, organization, now)
     if is_part(request, FIGURES):
         return render(request, "_organization_figures.html.jinja", **figures)
@@ -58,7 +59,7 @@ def show_organization(
         "organization.html.jinja",
         **figures,
         **page_values(services, organization),
-        watched=_watched(services, viewer, organization, run or standing.active_run_id),
+        watched=_watched(services, viewer, organization, watched_id),
         plan_hours=plan_hours(organization.plan),
         notice=_NOTICES.get(notice),
         nonce=secrets.token_urlsafe(16),
