@@ -36,12 +36,13 @@ class OpenSet:
         Raises `ArtifactDamaged` before the last piece where what was given before is not what was archived: who has
         been promised all bytes of the file never gets that many of a damaged one.
         """
-        last: bytes | None = None
+        last = b""
         for piece in content_of(self.store, self.prefix, file, self.files):
-            if last is not None:
-                yield last
-            last = piece
-        if last is not None:
+            if piece:  # An empty one would let the last one go.
+                if last:
+                    yield last
+                last = piece
+        if last:
             yield last
 
     def read(self, name: str, *, most_bytes: int) -> bytes | None:

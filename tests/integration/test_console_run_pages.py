@@ -204,19 +204,26 @@ def test_strangers_see_no_run_and_nothing_that_it_has_left(site: Site) -> None:
 def test_a_damaged_file_is_refused_or_never_comes_whole(site: Site) -> None:
     run = site.run()
     noise = "".join(chr(33 + number * 7919 % 90) for number in range(3_000_000)).encode()
-    site.leave(run.run_id, {"small.json": b"{}", "large.json": noise, "gone.json": b"1", "dbt.log": log_of(3)})
+    site.leave(
+        run.run_id,
+        {"small.json": b"{}", "large.json": noise, "gone.json": b"1", "dbt.log": log_of(3), "longer.json": noise},
+    )
     for name in ("small.json", "large.json", "dbt.log"):
         stored = site.stored(run.run_id, name)
         packed = bytearray(stored.read_bytes())
         packed[-6] ^= 1  # In gzip's own checksum, at the end.
         stored.write_bytes(packed)
     site.stored(run.run_id, "gone.json").unlink()
+    # All of its content is right, and yet it is not the file that was stored.
+    with site.stored(run.run_id, "longer.json").open("ab") as longer:
+        longer.write(b"more")
     with site.client() as client:
         for name in ("small.json", "gone.json"):
             answer = client.get(f"/runs/{run.run_id}/artifacts/{name}")
             assert (answer.status_code, "content-disposition" in answer.headers) == (500, False)
-        with pytest.raises(httpx.RemoteProtocolError):
-            client.get(f"/runs/{run.run_id}/artifacts/large.json")
+        for name in ("large.json", "longer.json"):
+            with pytest.raises(httpx.RemoteProtocolError):
+                client.get(f"/runs/{run.run_id}/artifacts/{name}")
         page = client.get(f"/runs/{run.run_id}")
         assert page.status_code == 200
         assert "large.json" in page.text

@@ -76,7 +76,7 @@ def test_the_faults_that_pass_are_these_and_no_others() -> None:
     """A kind that is added has to be thought about: a model's own error tried again costs its tenant for nothing."""
     assert {kind.__name__ for kind in KINDS if kind.retryable} == {
         *("ServiceUnreachable", "PostgresUnreachable", "RabbitmqUnreachable", "ArtifactsUnreachable"),
-        *("DatabaseInterrupted", "DbtKilled", "SessionsNotEnded", "DeadLettersBusy", "DefinitionsBusy"),
+        *("DatabaseInterrupted", "DbtKilled", "SessionsNotEnded", "DeadLettersBusy", "PreviewsBusy", "DefinitionsBusy"),
         *("TenantBusy", "TenantLoginFailed"),
         *("ArtifactsCredentialsExpired", "ArtifactsDiskFull", "ArtifactChanged"),
     }
