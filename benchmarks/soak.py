@@ -4,6 +4,7 @@ The worker is looked at after each batch, when it has nothing in hand, children 
 left out: what is loaded once is loaded by then.
 """
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -114,5 +115,6 @@ def _look(pid: int, folder: Path) -> Look:
     return Look(
         sum(process.memory_info().rss for process in processes) // 1024,
         sum(process.num_fds() for process in processes),
-        len(list(folder.rglob("*"))),
+        # `walk` goes on where a folder is removed meanwhile.
+        sum(len(folders) + len(files) for _, folders, files in os.walk(folder)),
     )
