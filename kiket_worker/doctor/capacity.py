@@ -6,7 +6,7 @@ from typing import Any
 
 from kiket_worker.doctor.finding import Finding, error, warning
 from kiket_worker.ledger.backlog import waiting_runs
-from kiket_worker.ledger.database import Database, statement
+from kiket_worker.ledger.database import Database, reading, statement
 from kiket_worker.ledger.organizations import PLAN_PARAMETERS
 from kiket_worker.settings import Settings
 
@@ -19,8 +19,7 @@ _LONG_SECONDS = 3600
 
 def examine_capacity(settings: Settings, database: Database) -> Iterator[Finding]:
     """Everything that is found. Workers are those that have refreshed in the last quarter of an hour."""
-    query = b"with listed as (\n" + statement("list_organizations") + b"\n)\n" + statement("load", __package__)
-    load = database.rows(query, PLAN_PARAMETERS | {"slug": None})[0]
+    load = database.rows(reading("standing", statement("load", __package__)), PLAN_PARAMETERS)[0]
     yield from judge_load(load, waiting_runs(database), settings.concurrency)
     yield from judge_connections(load, settings.concurrency)
 

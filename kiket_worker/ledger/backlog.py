@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from kiket_worker.ledger import outbox
-from kiket_worker.ledger.database import Database, statement, translated
+from kiket_worker.ledger.database import Database, reading, statement, translated
 from kiket_worker.ledger.organizations import PLAN_PARAMETERS
 
 
@@ -29,7 +28,7 @@ class Backlog:
 
 def measure(database: Database, *, timeout_seconds: float) -> Backlog:
     """Look once, on a connection beside the pool, which may be busy. Raises as `Database.transaction` does."""
-    query = outbox.with_due(statement("backlog"))
+    query = reading("due", statement("backlog"))
     connection = database.connect(timeout_seconds=timeout_seconds)
     try:
         with translated(), connection:

@@ -37,6 +37,11 @@ def statement(name: str, package: str = __package__) -> bytes:
     return files(package).joinpath("sql", f"{name}.sql").read_bytes()
 
 
+def reading(table: str, query: bytes) -> bytes:
+    """A statement that reads what `sql/<table>.sql` of the ledger gives as a table of that name, put before it."""
+    return b"with " + table.encode() + b" as (\n" + statement(table) + b"\n)\n" + query
+
+
 def is_storable(text: str) -> bool:
     """Whether Postgres' text can hold it: no NUL, and no half of a surrogate pair, as which Python reads odd bytes."""
     return storable(text) == text

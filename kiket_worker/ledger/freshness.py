@@ -3,11 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
-from typing import Any
 from uuid import UUID
 
-from kiket_worker.ledger.database import Database, statement
-from kiket_worker.ledger.organizations import PLAN_PARAMETERS, Organization
+from kiket_worker.ledger.database import Database, reading, statement
+from kiket_worker.ledger.organizations import PLAN_PARAMETERS, Organization, organization_of
 
 _OWN = ("lag_seconds", "last_success_run_id", "last_success_at", "active_run_id")
 
@@ -52,17 +51,14 @@ def page(
 ) -> list[Freshness]:
     """Organisations whose slug comes after `after`, by slug."""
     parameters = PLAN_PARAMETERS | {"organization_id": organization_id, "after": after, "page_size": page_size}
-    return [_freshness(row) for row in database.rows(statement("organizations_page"), parameters, prepare=False)]
+    query = reading("standing", statement("organizations_page"))
+    return [
+        Freshness(organization=organization_of(row), **{name: row[name] for name in _OWN})
+        for row in database.rows(query, parameters, prepare=False)
+    ]
 
 
 def of(database: Database, organization_id: int) -> Freshness | None:
     """One organisation's; None where it is gone."""
     found = page(database, organization_id=organization_id, page_size=1)
     return found[0] if found else None
-
-
-def _freshness(row: dict[str, Any]) -> Freshness:
-    own = {name: row.pop(name) for name in _OWN}
-    if row["due_at"] is None:
-        own["lag_seconds"] = None
-    return Freshness(organization=Organization(**row), **own)

@@ -1,12 +1,12 @@
 """Organisations as the ledger sees them: the platform's row and its analytics settings together."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 from kiket_worker.errors import UnknownOrganization
-from kiket_worker.ledger.database import Database, is_storable, statement
+from kiket_worker.ledger.database import Database, is_storable, reading, statement
 
 
 class Plan(StrEnum):
@@ -46,6 +46,11 @@ class Organization:
     engine: str | None = None
     # Whether each of its runs leaves its docs.
     docs: bool = False
+
+
+def organization_of(row: dict[str, Any]) -> Organization:
+    """The organisation of a row of the table `standing`, which has more."""
+    return Organization(**{field.name: row[field.name] for field in fields(Organization)})
 
 
 def find(database: Database, slug: str) -> Organization:
@@ -94,5 +99,5 @@ def save_settings(
 def _select(database: Database, slug: str | None) -> list[Organization]:
     if slug is not None and not is_storable(slug):
         return []
-    rows = database.rows(statement("list_organizations"), PLAN_PARAMETERS | {"slug": slug})
-    return [Organization(**row) for row in rows]
+    rows = database.rows(reading("standing", statement("list_organizations")), PLAN_PARAMETERS | {"slug": slug})
+    return [organization_of(row) for row in rows]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from kiket_worker.contract import Reason
-from kiket_worker.ledger.database import Database, statement
+from kiket_worker.ledger.database import Database, reading, statement
 from kiket_worker.ledger.organizations import PLAN_PARAMETERS
 from kiket_worker.ledger.runs import RunId
 
@@ -36,14 +36,9 @@ def queue_due(database: Database, now: datetime) -> list[Waiting]:
     with database.transaction() as connection:
         # A second ticker waits here; its own look at what is due comes after the first one's commit.
         connection.execute("update kiket_analytics.ticker set ticked_at = %s", [now])
-        query = with_due(statement("queue_due_runs"))
+        query = reading("due", statement("queue_due_runs"))
         rows = connection.execute(query, PLAN_PARAMETERS | {"now": now}).fetchall()
     return [Waiting(row["run_id"], row["organization_slug"], Reason.SCHEDULED) for row in rows]
-
-
-def with_due(query: bytes) -> bytes:
-    """A statement that reads the table `due`, with that put before it."""
-    return b"with due as (\n" + statement("due") + b"\n)\n" + query
 
 
 def _compare_plans(database: Database) -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 from kiket_worker.ledger import runs, usage
-from kiket_worker.ledger.database import Database, statement
+from kiket_worker.ledger.database import Database, reading, statement
 from kiket_worker.ledger.organizations import PLAN_PARAMETERS
 from kiket_worker.ledger.runs import Run, Status
 from kiket_worker.ledger.usage import Costly
@@ -85,8 +85,8 @@ def look(database: Database, prices: Mapping[str, Decimal], *, now: datetime) ->
 
 def fleet(database: Database) -> tuple[list[PlanStanding], list[Late]]:
     """How the organisations of each plan stand, and the latest organisations."""
-    query = b"with listed as (\n" + statement("list_organizations") + b"\n)\n" + statement("fleet")
-    row = database.rows(query, PLAN_PARAMETERS | {"slug": None, "organizations_limit": _LATEST}, prepare=False)[0]
+    query = reading("standing", statement("fleet"))
+    row = database.rows(query, PLAN_PARAMETERS | {"organizations_limit": _LATEST}, prepare=False)[0]
     return [PlanStanding(**plan) for plan in row["plans"]], [_late(late) for late in row["latest"]]
 
 

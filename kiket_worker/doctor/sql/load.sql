@@ -1,6 +1,6 @@
 -- What workers have done lately, what the cadences of all organisations ask of them, and what connections there are.
--- Parameters: those of `list_organizations`, which is put before this statement as the table `listed`; slug is null. Reads
--- only. Attempts are looked up by their runs' ids, which are in the order of time.
+-- Parameters: those of `standing`, which is put before this statement. Reads only. Attempts are looked up by their runs'
+-- ids, which are in the order of time.
 , recent as materialized (
     select worker, outcome, started_at, finished_at
     from kiket_analytics.attempts
@@ -18,8 +18,8 @@ select
     ) as seconds_per_run,
     (
         select coalesce(sum(1.0 / interval_hours), 0)::double precision
-        from listed
-        where due_at is not null and quarantine_reason is null
+        from standing
+        where has_settings and due_at is not null and quarantine_reason is null
     ) as runs_per_hour,
     (
         select coalesce(extract(epoch from now() - min(queued_at)), 0)::double precision

@@ -1,24 +1,12 @@
 -- How all organisations stand, in one row: by plan, and the latest ones. Read once in a while for everybody.
--- Parameters: those of `list_organizations`, which is put before this statement as the table `listed`, so that what is due
--- is decided there; slug is null. And organizations_limit. Reads only.
-, standing as materialized (
+-- Parameters: those of `standing`, which is put before this statement; organizations_limit. Reads only. One in quarantine
+-- is not late: it is not refreshed until somebody releases it.
+, listed as materialized (
     select
-        listed.slug,
-        listed.name,
-        listed.plan,
-        listed.enabled,
-        listed.quarantine_reason,
-        listed.last_run_at,
-        listed.due_at,
-        listed.interval_hours,
-        case
-            when listed.due_at is not null and listed.quarantine_reason is null then extract(epoch from greatest(
-                now() - case when listed.last_run_at is null then settings.updated_at else listed.due_at end,
-                interval '0'
-            ))::double precision
-        end as lag_seconds
-    from listed
-    join kiket_analytics.analytics_settings as settings on settings.organization_id = listed.organization_id
+        slug, name, plan, enabled, quarantine_reason, last_run_at, due_at, interval_hours,
+        case when quarantine_reason is null then lag_seconds end as lag_seconds
+    from standing
+    where has_settings
 )
 select
     (
@@ -32,7 +20,7 @@ select
                 count(*) filter (where enabled and last_run_at is null) as never_refreshed,
                 count(*) filter (where lag_seconds > 0) as late,
                 coalesce(max(lag_seconds), 0) as lag_seconds
-            from standing
+            from listed
             group by plan
         ) as by_plan
     ) as plans,
@@ -40,7 +28,7 @@ select
         select coalesce(jsonb_agg(to_jsonb(latest) order by latest.lag_seconds desc, latest.slug), '[]')
         from (
             select slug, name, plan, interval_hours, last_run_at, due_at, lag_seconds
-            from standing
+            from listed
             where lag_seconds > 0
             order by lag_seconds desc, slug
             limit %(organizations_limit)s
