@@ -1,5 +1,6 @@
 """Ledgers with a history: as many organisations and runs as are asked for, in a database of their own."""
 
+from importlib.resources import files
 from pathlib import Path
 
 import psycopg
@@ -9,6 +10,8 @@ from kiket_worker.dev import platform, postgres
 from kiket_worker.ledger.migrate import migrate
 
 _FILL = Path(__file__).parent / "sql" / "fill_ledger.sql"
+# The migration that made the sums added up what was there; everything behind this line of it does.
+_ADDS_UP = "-- What is there:"
 
 
 def filled(admin_url: str, name: str, *, organizations: int, runs: int, models: int = 2) -> str:
@@ -27,5 +30,7 @@ def fill(url: str, *, organizations: int, runs: int, models: int = 2) -> None:
     with psycopg.connect(url, cursor_factory=ClientCursor) as connection:
         connection.execute("set session_replication_role = replica")
         connection.execute(_FILL.read_bytes(), {"organizations": organizations, "runs": runs, "models": models})
+        migration = files("kiket_worker.ledger").joinpath("migrations", "0011-console.sql").read_text()
+        connection.execute(migration[migration.index(_ADDS_UP) :].encode())
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("vacuum (analyze, freeze)")

@@ -1,5 +1,5 @@
 -- An installation's history, in an empty ledger whose triggers do not fire (session_replication_role): organisations
--- `org-000001` and on, runs that were queued every three seconds and ended, models, attempts, usage, and the sums.
+-- `org-000001` and on, runs that were queued every three seconds and ended, models, attempts and usage. The sums are for whoever runs this to add up.
 -- Parameters: organizations, runs, models of each run. Run by a superuser, alone.
 -- One organisation has a tenth of all runs; one run in twenty has failed; every seventh organisation is late.
 insert into public.organizations (id, slug, name, plan, created_at)
@@ -73,29 +73,3 @@ select run.organization_id, 'analytics_dbt_run', 1, 'model_run', run.finished_at
 from kiket_analytics.runs as run
 join kiket_analytics.run_models as model on model.run_id = run.run_id
 where run.status = 'succeeded';
-
-insert into kiket_analytics.usage_daily (organization_id, day, metric, unit, quantity)
-select organization_id, (recorded_at at time zone 'utc')::date, metric, unit, sum(quantity)
-from kiket_analytics.usage_events
-group by 1, 2, 3, 4;
-
-insert into kiket_analytics.usage_monthly (organization_id, month, metric, unit, quantity)
-select organization_id, date_trunc('month', day)::date, metric, unit, sum(quantity)
-from kiket_analytics.usage_daily
-group by 1, 2, 3, 4;
-
-insert into kiket_analytics.usage_of_all (day, metric, unit, part, quantity)
-select day, metric, unit, mod(abs(organization_id), 16), sum(quantity)
-from kiket_analytics.usage_daily
-group by 1, 2, 3, 4;
-
-insert into kiket_analytics.run_hours (hour, status, part, runs, seconds)
-select
-    date_trunc('hour', finished_at, 'utc'),
-    status,
-    mod(abs(organization_id), 16),
-    count(*),
-    sum(extract(epoch from finished_at - started_at))
-from kiket_analytics.runs
-where finished_at is not null
-group by 1, 2, 3;

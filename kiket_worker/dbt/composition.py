@@ -4,10 +4,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from kiket_worker.dbt.bundle import Bundle
-from kiket_worker.dbt.overlay import Overlay, place_of
+from kiket_worker.dbt.overlay import Overlay, is_yaml, place_of
 from kiket_worker.dbt.placeholders import kept_literal
-
-_YAML = (".yml", ".yaml")
 
 
 def compose(core: Bundle, overlays: Mapping[str, Overlay], folder: Path) -> Bundle:
@@ -21,6 +19,6 @@ def compose(core: Bundle, overlays: Mapping[str, Overlay], folder: Path) -> Bund
             if place := place_of(path, name):
                 (folder / place).parent.mkdir(parents=True, exist_ok=True)
                 (folder / place).write_text(
-                    kept_literal(text) if place.endswith(_YAML) else text, encoding="utf-8", newline=""
+                    kept_literal(text) if is_yaml(place) else text, encoding="utf-8", newline=""
                 )
     return Bundle(folder)

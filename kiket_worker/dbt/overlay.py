@@ -41,6 +41,8 @@ class _Root:
 
 
 _YAML = frozenset({".yml", ".yaml"})
+# What dbt reads; dashboards and queries are the platform's.
+OF_DBT = (Kind.MODEL, Kind.MACRO, Kind.SEED, Kind.TEST, Kind.EXPOSURE)
 _DBT = _YAML | {".sql"}
 # `place` has no two roots in one folder, so that files of the same name do not meet.
 _ROOTS = (
@@ -70,6 +72,11 @@ def kind_of(path: str) -> Kind | None:
     """What a file of a repository is for, by its path with `/`; None for all that is ignored."""
     found = _root_of(path)
     return found[0].kind if found else None
+
+
+def is_yaml(path: str) -> bool:
+    """Whether a file is YAML, by its name."""
+    return PurePosixPath(path).suffix in _YAML
 
 
 def place_of(path: str, name: str) -> str | None:

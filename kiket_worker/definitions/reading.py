@@ -9,9 +9,9 @@ import re
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from kiket_worker.dbt.overlay import Overlay, kind_of, may_hold_definitions
+from kiket_worker.dbt.overlay import Overlay, is_yaml, kind_of, may_hold_definitions
 from kiket_worker.definitions import rules
 from kiket_worker.definitions.problem import Problem, Rule
 from kiket_worker.definitions.yaml_document import InvalidYaml, read_yaml
@@ -139,7 +139,7 @@ def _read(root: Path, path: str, entry: os.DirEntry[str], repository: Repository
     repository.characters += len(text)
     if repository.characters > MOST_BYTES:
         raise _TooMany(f"the definitions are larger than {MOST_BYTES} bytes together")
-    if PurePosixPath(path).suffix in {".yml", ".yaml"}:
+    if is_yaml(path):
         repository.yaml_characters += len(text)
         if repository.yaml_characters > MOST_YAML_BYTES:
             raise _TooMany(f"the YAML files are larger than {MOST_YAML_BYTES} bytes together")

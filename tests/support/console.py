@@ -5,7 +5,6 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -105,7 +104,3 @@ def new_token(ledger: Database, organization_id: int | None = None, *, name: str
         ledger, organization_id=organization_id, name=name, expires_days=1, random_text=secrets.token_urlsafe
     )
     return secret
-
-
-def recently(**ago: float) -> datetime:
-    return datetime.now(UTC) - timedelta(**ago)

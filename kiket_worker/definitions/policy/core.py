@@ -10,10 +10,9 @@ import yaml
 from dbt.include.global_project import PACKAGE_PATH as GLOBAL_PROJECT
 from dbt.include.postgres import PACKAGE_PATH as POSTGRES
 
-from kiket_worker.dbt.overlay import Kind, Overlay
+from kiket_worker.dbt.overlay import OF_DBT, Kind, Overlay, is_yaml
 from kiket_worker.dbt.sources import declared_sources
 
-_OF_DBT = (Kind.MODEL, Kind.MACRO, Kind.SEED, Kind.TEST, Kind.EXPOSURE)
 _MACRO = re.compile(r"\{%[-+]?\s*(macro|test|data_test)\s+(\w+)\s*\(")
 # The core project's macros that print, for all overlays alike. Its others ask the database, or answer dbt.
 _PUBLIC = frozenset({"tenant_filter", "current_day", "organization_schema", "shared_schema"})
@@ -46,7 +45,7 @@ class Known:
         for overlay in others.values():
             models |= overlay.models.keys()
             macros |= {name for text in overlay.of_kind(Kind.MACRO, Kind.TEST).values() for name in macros_of(text)}
-            sources |= _sources(overlay.of_kind(*_OF_DBT))
+            sources |= _sources(overlay.of_kind(*OF_DBT))
         name = str(yaml.safe_load(texts["dbt_project.yml"])["name"])
         return cls(frozenset(models), frozenset(macros), private, frozenset(sources), name)
 
@@ -70,9 +69,9 @@ def is_dispatched(name: str) -> bool:
 
 def _files(folder: Path) -> Iterator[Path]:
     for pattern in ("dbt_project.yml", "models/**/*", "macros/**/*", "tests/**/*"):
-        yield from (path for path in folder.glob(pattern) if path.suffix in {".sql", ".yml", ".yaml"})
+        yield from (path for path in folder.glob(pattern) if path.suffix == ".sql" or is_yaml(path.name))
 
 
 def _sources(texts: Mapping[str, str]) -> set[tuple[str, str]]:
-    yaml_texts = [text for path, text in texts.items() if path.endswith((".yml", ".yaml"))]
+    yaml_texts = [text for path, text in texts.items() if is_yaml(path)]
     return {(table.source, table.name) for text in yaml_texts for table in declared_sources(text)}

@@ -4,15 +4,13 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 
-from kiket_worker.dbt.overlay import Kind, Overlay, kind_of
+from kiket_worker.dbt.overlay import OF_DBT, Kind, Overlay, is_yaml, kind_of
 from kiket_worker.definitions import rules
 from kiket_worker.definitions.policy.core import Known, macros_of
 from kiket_worker.definitions.policy.jinja import examine
 from kiket_worker.definitions.policy.names import check_cycles, check_names, check_refs, check_sources
 from kiket_worker.definitions.policy.properties import Properties
 from kiket_worker.definitions.problem import Problem
-
-_YAML = frozenset({".yml", ".yaml"})
 
 
 @dataclass
@@ -64,7 +62,7 @@ def examine_overlay(
 
     `unread` are files that something is wrong with already: others may refer to their models.
     """
-    texts = overlay.of_kind(Kind.MODEL, Kind.MACRO, Kind.SEED, Kind.TEST, Kind.EXPOSURE)
+    texts = overlay.of_kind(*OF_DBT)
     own_macros = {name for text in texts.values() for name in macros_of(text)}
     problems: list[Problem] = []
     files: dict[str, _File] = {}
@@ -83,7 +81,7 @@ def _file(path: str, text: str, known: Known, own_macros: set[str], problems: li
     """What one file has. Whatever it does to whoever reads it, the others are judged."""
     suffix = PurePosixPath(path).suffix
     try:
-        if suffix in _YAML:
+        if is_yaml(path):
             return _properties(path, text, known, own_macros, problems)
         if suffix in {".csv", ".md"}:  # dbt renders docs blocks without any name that reaches anything.
             return _File()
@@ -93,7 +91,7 @@ def _file(path: str, text: str, known: Known, own_macros: set[str], problems: li
     except RecursionError:
         problems.append(rules.PARSE_LIMIT.problem(path, 1, "it is nested too deeply to be read"))
     except Exception as fault:
-        rule = rules.YAML_SHAPE if suffix in _YAML else rules.JINJA_SYNTAX
+        rule = rules.YAML_SHAPE if is_yaml(path) else rules.JINJA_SYNTAX
         problems.append(rule.problem(path, 1, f"the file has something that nobody expects ({type(fault).__name__})"))
     return _File(macros=set(macros_of(text)))
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
-from kiket_worker.dbt.overlay import Overlay, place_of
+from kiket_worker.dbt.overlay import Overlay, is_yaml, place_of
 from kiket_worker.dbt.replay.inspection import CONFIGURATION, Inspection
 from kiket_worker.definitions import rules
 from kiket_worker.definitions.policy.examination import Examination
@@ -93,7 +93,7 @@ class Judge:
     def _rendered_yaml(self) -> str:
         """A file of YAML that has Jinja: of what dbt renders there, it does not say in which one it is."""
         files = (path for path in self.places.values() if path not in self.left_out)
-        return next((path for path in files if path.endswith((".yml", ".yaml")) and "{{" in self._files[path]), "")
+        return next((path for path in files if is_yaml(path) and "{{" in self._files[path]), "")
 
     def judge_compiled(self, manifest: Any, outcome: Any, names: Collection[str]) -> None:
         """What Postgres would be given of the nodes of these names, or of all models where there are none."""

@@ -1,6 +1,6 @@
 -- One usage event for each model of a run that succeeded; give how many.
--- Parameters: run_id; recorded_at, or null for now. Runs in the transaction that makes the run succeeded: the foreign key to runs.billable refuses it
--- before, and the unique constraint refuses a second time.
+-- Parameters: run_id; recorded_at, or null for now. Runs in the transaction that makes the run succeeded: the foreign key
+-- to runs.billable refuses it before, and the unique constraint refuses a second time.
 with recorded as (
     insert into kiket_analytics.usage_events (
         organization_id, metric, quantity, unit, recorded_at, metadata, run_id, model_id
