@@ -20,19 +20,11 @@ from kiket_worker.ledger.runs import Run, Status
 from tests.support import browser as browsing
 from tests.support.browser import DESK, PHONE, Visit, check_axe, check_width, keep_screenshot
 from tests.support.console import Console
+from tests.support.dbt_scripts import IN_STEPS
 from tests.support.refreshes import Refreshes
 
 ACME, HARBOR = 1, 2
 QUEUES = {"kiket.analytics.refresh": 3, "kiket.analytics.refresh.scheduled": 0, "kiket.analytics.refresh.dead": 2}
-IN_STEPS = """
-start("a")
-wait_for("go_on")
-finish("a")
-start("b")
-wait_for("go_on_again")
-finish("b")
-write({"results": [result("a"), result("b")]})
-"""
 BUILDING = 'build("fct_cycle_time", "fct_throughput")'
 FAILING = """
 start("fct_goals")

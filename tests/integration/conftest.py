@@ -1,4 +1,4 @@
-"""Installations with roles for the tests of tenants, refreshes with a stand-in for dbt, and S3 servers that refuse."""
+"""Installations with roles, refreshes with a stand-in for dbt, consoles, and S3 servers that refuse."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -13,6 +13,7 @@ from kiket_worker.definitions.trial.trial import Trials
 from kiket_worker.ledger.database import Database
 from kiket_worker.refresh import compilation
 from tests.support import warm_dbt
+from tests.support.console import Console, Served
 from tests.support.definitions import trials_of
 from tests.support.installations import Installation
 from tests.support.refreshes import Refreshes
@@ -68,3 +69,16 @@ def answering(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., S3Serve
 def refreshes(sample_database: Any, ledger: Database, tmp_path: Path) -> Refreshes:
     """Refreshes of the sample platform by a superuser, with a stand-in for dbt."""
     return Refreshes.prepare(sample_database.url, ledger, tmp_path)
+
+
+@pytest.fixture
+def console(ledger: Database, tmp_path: Path) -> Console:
+    """What a console is made of, over a ledger of the test's own."""
+    return Console(ledger, tmp_path)
+
+
+@pytest.fixture
+def served(console: Console) -> Iterator[Served]:
+    """The same, which answers over HTTP."""
+    with console.serving() as served:
+        yield served

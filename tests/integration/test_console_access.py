@@ -1,8 +1,6 @@
 """Who sees what: every route is asked with every scope, and a route that is not listed here fails."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -47,17 +45,6 @@ ROUTES = {
 }
 # The same for everybody.
 OPEN = {f"GET {API}/openapi.json", "GET /healthz"}
-
-
-@pytest.fixture
-def console(ledger: Database, tmp_path: Path) -> Console:
-    return Console(ledger, tmp_path)
-
-
-@pytest.fixture
-def served(console: Console) -> Iterator[Served]:
-    with console.serving() as served:
-        yield served
 
 
 def routes_of(app: FastAPI) -> set[str]:

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -23,11 +22,6 @@ start("a")
 write({"results": [result("a", "error", "column does not exist")]})
 sys.exit(1)
 """
-
-
-@pytest.fixture
-def console(ledger: Database, tmp_path: Path) -> Console:
-    return Console(ledger, tmp_path)
 
 
 @pytest.fixture

@@ -17,18 +17,9 @@ from kiket_worker.ledger import runs, tokens
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request
 from tests.support.console import API, Console, Served
-from tests.support.dbt_scripts import until
+from tests.support.dbt_scripts import IN_STEPS, until
 from tests.support.refreshes import Refreshes
 
-IN_STEPS = """
-start("a")
-wait_for("go_on")
-finish("a")
-start("b")
-wait_for("go_on_again")
-finish("b")
-write({"results": [result("a"), result("b")]})
-"""
 FAILING = """
 start("a")
 write({"results": [result("a", "error", "column does not exist")]})
@@ -93,12 +84,6 @@ def refreshes(sample_database: Any, ledger: Database, tmp_path: Path) -> Refresh
 @pytest.fixture
 def console(ledger: Database, tmp_path: Path) -> Console:
     return Console(ledger, tmp_path, streams=40)
-
-
-@pytest.fixture
-def served(console: Console) -> Iterator[Served]:
-    with console.serving() as served:
-        yield served
 
 
 def test_a_run_is_watched_from_the_queue_to_its_end(refreshes: Refreshes, served: Served) -> None:

@@ -4,8 +4,6 @@ import io
 import json
 import socket
 import time
-from collections.abc import Iterator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,17 +18,6 @@ from tests.support.console import API, Console, Served, serving, serving_with
 
 WRONG = tokens.PREFIX + "A" * 43
 REFRESH = f"{API}/organizations/acme/refresh"
-
-
-@pytest.fixture
-def console(ledger: Database, tmp_path: Path) -> Console:
-    return Console(ledger, tmp_path)
-
-
-@pytest.fixture
-def served(console: Console) -> Iterator[Served]:
-    with console.serving() as served:
-        yield served
 
 
 def events(log: io.StringIO) -> list[dict[str, object]]:

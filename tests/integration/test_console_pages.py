@@ -1,8 +1,6 @@
 """Who is answered what by the pages, over HTTP: sessions, forms of others, errors, and what every answer carries."""
 
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -19,17 +17,6 @@ from tests.support.pages import PAGES, AskedPage, ask_page, session
 
 ACME, HARBOR = (1, "acme"), (2, "blue-harbor")
 CHANGING = [name for name, asked in PAGES.items() if asked.method == "POST"]
-
-
-@pytest.fixture
-def console(ledger: Database, tmp_path: Path) -> Console:
-    return Console(ledger, tmp_path)
-
-
-@pytest.fixture
-def served(console: Console) -> Iterator[Served]:
-    with console.serving() as served:
-        yield served
 
 
 def state(ledger: Database) -> tuple[Any, ...]:

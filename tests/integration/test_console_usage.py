@@ -21,12 +21,6 @@ JUNE = {"start_at": "2026-06-01", "end_at": "2026-07-01"}
 
 
 @pytest.fixture
-def served(ledger: Database, tmp_path: Path) -> Iterator[Served]:
-    with Console(ledger, tmp_path).serving() as served:
-        yield served
-
-
-@pytest.fixture
 def ops(served: Served) -> Iterator[httpx.Client]:
     with served.client() as client:
         yield client

@@ -14,6 +14,17 @@ import psutil
 
 _T = TypeVar("_T")
 
+# Two models, each built when its test says so.
+IN_STEPS = """
+start("a")
+wait_for("go_on")
+finish("a")
+start("b")
+wait_for("go_on_again")
+finish("b")
+write({"results": [result("a"), result("b")]})
+"""
+
 _PROLOGUE = '''#!{python} {flags}
 import json, os, subprocess, sys, time
 from pathlib import Path

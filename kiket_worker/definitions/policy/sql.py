@@ -68,12 +68,16 @@ def check_sql(text: str, schemas: Collection[str]) -> list[Fault]:
         if _UNICODE_ESCAPES.search(text):
             # sqlglot reads an operator and a name where Postgres reads one name, or text, with escapes in it.
             faults.append(Fault(rules.SQL_SYNTAX, "names and texts with Unicode escapes (U&) are not read", "U&"))
-        statements = [statement for statement in sqlglot.parse(text, read="postgres") if statement is not None]
-        return list(dict.fromkeys([*faults, *_judge(statements, schemas)]))
+        return list(dict.fromkeys([*faults, *_judge(statements_of(text), schemas)]))
     except SqlglotError as fault:
         return [_unreadable(fault)]
     except RecursionError:
         return [Fault(rules.SQL_SIZE, "the SQL is nested too deeply to be read")]
+
+
+def statements_of(text: str) -> list[exp.Expr]:
+    """The trees of a text's statements. Raises `SqlglotError` and `RecursionError`."""
+    return [statement for statement in sqlglot.parse(text, read="postgres") if statement is not None]
 
 
 def check_expression(text: str, schemas: Collection[str]) -> list[Fault]:
@@ -83,8 +87,8 @@ def check_expression(text: str, schemas: Collection[str]) -> list[Fault]:
         is_more = any(token.comments or token.token_type is TokenType.SEMICOLON for token in tokens)
         if is_more or _UNICODE_ESCAPES.search(text):
             return [Fault(rules.SQL_SYNTAX, "expressions have no comments, semicolons and Unicode escapes (U&)")]
-        (expression,) = sqlglot.parse(text, read="postgres") or [None]
-        if expression is None or isinstance(expression, (exp.Query, exp.Alias, *_WRITES)):
+        (expression,) = statements_of(text)
+        if isinstance(expression, (exp.Query, exp.Alias, *_WRITES)):
             return [Fault(rules.SQL_SELECT, f"{text!r} is no expression")]
         return [fault for node in expression.walk() for fault in _judge_node(node, schemas)]
     except (SqlglotError, ValueError):

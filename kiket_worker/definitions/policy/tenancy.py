@@ -6,12 +6,11 @@ apart in any case: this is about a model that is right, and quick, also where on
 
 from collections.abc import Collection, Iterable, Iterator
 
-import sqlglot
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
 from kiket_worker.definitions import rules
-from kiket_worker.definitions.policy.sql import Fault
+from kiket_worker.definitions.policy.sql import Fault, statements_of
 
 _OWNER = "organization_id"
 # dbt puts ephemeral models into those that read them, under such names. They are told of in their own files.
@@ -30,10 +29,9 @@ def check_tenancy(text: str, raw_schemas: Collection[str], organization_id: int)
     if not any(schema in lowered for schema in schemas):
         return []
     try:
-        statements = [statement for statement in sqlglot.parse(text, read="postgres") if statement is not None]
         unfiltered = dict.fromkeys(
             table.name
-            for statement in statements
+            for statement in statements_of(text)
             for select, tables in _raw_tables(statement, schemas)
             if not any(_is_filter(condition, organization_id) for condition in _conditions(select))
             for table in tables
