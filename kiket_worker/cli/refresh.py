@@ -17,17 +17,16 @@ from kiket_worker.cli.runs import print_run
 from kiket_worker.cli.signals import Signals
 from kiket_worker.cli.worker import Working, open_database
 from kiket_worker.contract import Reason
-from kiket_worker.errors import KiketError, OrganizationDisabled, OrganizationQuarantined
+from kiket_worker.errors import KiketError
 from kiket_worker.ledger import organizations, outbox, runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request, Run, RunId, RunModel, Status
 from kiket_worker.queue.broker import open_broker
 from kiket_worker.queue.publisher import publish_run
 from kiket_worker.queue.waking import wake
-from kiket_worker.refresh.requests import submit
+from kiket_worker.refresh.requests import check_refreshable, submit
 from kiket_worker.settings import Settings, load_settings
 from kiket_worker.telemetry.logs import silence_logs
-from kiket_worker.tenants.schema import schema_name
 
 _POLL_SECONDS = 0.2
 
@@ -47,11 +46,7 @@ def refresh(
     settings = load_settings()
     with Signals() as signals, open_database(settings, settings.concurrency) as database:
         organization = organizations.find(database, slug)
-        schema_name(slug)
-        if organization.quarantine_reason and not force:
-            raise OrganizationQuarantined(slug, organization.quarantine_reason)
-        if not organization.enabled and not force:
-            raise OrganizationDisabled(slug)
+        check_refreshable(organization, forced=force)
         wanted = Request(
             organization_id=organization.organization_id,
             organization_slug=slug,

@@ -10,10 +10,9 @@ from kiket_worker.cli.output import JsonOption, print_json, print_table
 from kiket_worker.errors import UsageError
 from kiket_worker.ledger import organizations
 from kiket_worker.ledger.database import Database
-from kiket_worker.ledger.leases import check_owner
 from kiket_worker.ledger.organizations import Organization
 from kiket_worker.settings import EngineName, load_settings
-from kiket_worker.tenants.schema import schema_name
+from kiket_worker.tenants.schema import check_own_schema
 
 
 class EngineChoice(StrEnum):
@@ -73,8 +72,7 @@ def set_settings(
     with _database() as database:
         organization_id = organizations.find(database, slug).organization_id
         if enabled:
-            with database.transaction() as connection:
-                check_owner(connection, schema_name(slug), organization_id)
+            check_own_schema(database, slug, organization_id)
         organizations.save_settings(
             database,
             organization_id,

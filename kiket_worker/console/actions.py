@@ -6,14 +6,13 @@ from uuid import UUID
 from kiket_worker.console.access import visible_organization, visible_run
 from kiket_worker.console.services import Services
 from kiket_worker.contract import Reason
-from kiket_worker.errors import OrganizationDisabled, OrganizationQuarantined, UsageError
+from kiket_worker.errors import UsageError
 from kiket_worker.ledger import organizations, runs
-from kiket_worker.ledger.leases import check_owner
 from kiket_worker.ledger.organizations import Organization
 from kiket_worker.ledger.runs import Request, Run
 from kiket_worker.ledger.tokens import Holder
-from kiket_worker.refresh.requests import submit
-from kiket_worker.tenants.schema import schema_name
+from kiket_worker.refresh.requests import check_refreshable, submit
+from kiket_worker.tenants.schema import check_own_schema
 
 
 def request_refresh(
@@ -39,11 +38,7 @@ def request_refresh(
         named = runs.named_by(services.database, organization.organization_id, idempotency_key)
         if named is not None:
             return runs.get(services.database, named)
-    schema_name(slug)
-    if organization.quarantine_reason:
-        raise OrganizationQuarantined(slug, organization.quarantine_reason)
-    if not organization.enabled:
-        raise OrganizationDisabled(slug)
+    check_refreshable(organization)
     accepted = submit(
         services.database,
         Request(
@@ -104,12 +99,11 @@ def change_settings(
 ) -> Organization:
     """Change what is given, and give the organisation as it is then.
 
-    Raises `UnknownOrganization`, and `InvalidSlug` for one that is to be enabled and cannot have a schema.
+    Raises `UnknownOrganization`; and `InvalidSlug` and `SchemaTaken` for one to be enabled that can have no schema.
     """
     organization_id = visible_organization(services, caller, slug).organization_id
     if enabled:
-        with services.database.transaction() as connection:
-            check_owner(connection, schema_name(slug), organization_id)
+        check_own_schema(services.database, slug, organization_id)
     organizations.save_settings(
         services.database,
         organization_id,

@@ -2,9 +2,12 @@
 
 from kiket_worker import events
 from kiket_worker.contract import RefreshMessage
+from kiket_worker.errors import OrganizationDisabled, OrganizationQuarantined
 from kiket_worker.ledger import organizations, runs
 from kiket_worker.ledger.database import Database
+from kiket_worker.ledger.organizations import Organization
 from kiket_worker.ledger.runs import Accepted, Request
+from kiket_worker.tenants.schema import schema_name
 
 
 def accept(database: Database, message: RefreshMessage, *, forced: bool = False) -> Accepted:
@@ -25,6 +28,18 @@ def accept(database: Database, message: RefreshMessage, *, forced: bool = False)
             traceparent=message.caller,
         ),
     )
+
+
+def check_refreshable(organization: Organization, *, forced: bool = False) -> None:
+    """Raise what keeps an organisation from being refreshed by hand.
+
+    Raises `InvalidSlug`, and unless it is `forced`, `OrganizationQuarantined` and `OrganizationDisabled`.
+    """
+    schema_name(organization.slug)
+    if organization.quarantine_reason and not forced:
+        raise OrganizationQuarantined(organization.slug, organization.quarantine_reason)
+    if not organization.enabled and not forced:
+        raise OrganizationDisabled(organization.slug)
 
 
 def submit(database: Database, wanted: Request) -> Accepted:

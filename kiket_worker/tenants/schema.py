@@ -5,6 +5,7 @@ from typing import NewType
 
 from kiket_worker.errors import InvalidSlug
 from kiket_worker.ledger.database import Database, statement
+from kiket_worker.ledger.leases import check_owner
 
 SchemaName = NewType("SchemaName", str)
 
@@ -23,6 +24,12 @@ def schema_name(slug: str) -> SchemaName:
             f"slug {slug!r} cannot be a schema name: it may have a-z and 0-9, with - and _ between them only"
         )
     return SchemaName(SCHEMA_PREFIX + slug.replace("-", "_"))
+
+
+def check_own_schema(database: Database, slug: str, organization_id: int) -> None:
+    """Raise `InvalidSlug` or `SchemaTaken` where a slug gives no schema that can be this organisation's own."""
+    with database.transaction() as connection:
+        check_owner(connection, schema_name(slug), organization_id)
 
 
 def reader_name(slug: str) -> str:

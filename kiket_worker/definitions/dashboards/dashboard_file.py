@@ -15,7 +15,7 @@ MOST_ROLES = 50
 # The keys of `visualization` and `options` whose values name columns. All others are the platform's to understand.
 COLUMN_KEYS = ("x", "y", "series", "group_by", "category", "stage", "value", "size", "color_by", "label_by", "columns")
 # Under which of its keys an entry of a list, such as a column of a table, names its column.
-_ENTRY_KEYS = ("column", "field", "key")
+ENTRY_KEYS = ("column", "field", "key")
 
 _FILE_KEYS = ("model_version", "dashboard")
 _DASHBOARD_KEYS = (
@@ -138,7 +138,7 @@ def _columns(reading: Reading, stated: Located, line: int, named: str) -> Iterat
         at = entry.line if entry is not stated else line
         value: Located | None = entry
         if isinstance(entry.content, dict):
-            key = next((key for key in _ENTRY_KEYS if key in entry.content), None)
+            key = next((key for key in ENTRY_KEYS if key in entry.content), None)
             if key is None:
                 reading.add(rules.SHAPE, at, f"an entry of {named} names no column", "name it under `column`")
                 continue

@@ -9,14 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kiket_worker.dbt.overlay import Kind, Overlay
-from kiket_worker.definitions.dashboards.dashboard_file import read_dashboard
+from kiket_worker.definitions.dashboards.dashboard_file import ENTRY_KEYS, read_dashboard
 from kiket_worker.definitions.dashboards.document import Dashboard, QueryConfig, Source, Widget, WidgetType
 from kiket_worker.definitions.dashboards.query_file import read_query
 from kiket_worker.definitions.dashboards.reading import Reading
 from kiket_worker.definitions.yaml_document import InvalidYaml, Located, read_yaml
 
-# Under which of its keys a mapping names its column, as `dashboard_file` reads it.
-_NAMES = ("column", "field", "key")
 _TITLES = ("title", "label", "name")
 _MOST_TEXT_CHARACTERS = 20_000
 
@@ -171,7 +169,7 @@ def _alert(number: int, said: Mapping[str, Any]) -> ShownAlert:
 
 def _column(entry: Any) -> ShownColumn | None:
     if isinstance(entry, dict):
-        name = next((entry[key] for key in _NAMES if isinstance(entry.get(key), str)), None)
+        name = next((entry[key] for key in ENTRY_KEYS if isinstance(entry.get(key), str)), None)
         title = next((entry[key] for key in _TITLES if isinstance(entry.get(key), str)), name)
         return ShownColumn(name, title) if name and title else None
     return ShownColumn(entry, entry) if isinstance(entry, str) and entry else None
