@@ -126,6 +126,7 @@ class PreviewsBusy(KiketError):
     """As many dashboards are being drawn as may be at a time."""
 
     kind = "previews_busy"
+    retryable = True
 
 
 class ServiceUnreachable(KiketError):
