@@ -30,8 +30,8 @@ class Sizes:
     claimed_runs: int = 200
     requests: int = 50
     backlog: int = 10_000
-    speedup_runs: int = 200
-    speedup_pairs: int = 5
+    speedup_runs: int = 120
+    speedup_pairs: int = 3
     kills: int = 5
 
 
@@ -58,7 +58,7 @@ class _Starts:
 
 
 def measure(short: bool) -> Benchmark:  # noqa: FBT001  # every benchmark is called so
-    """Measure everything: about six minutes on two cores, in short form half a minute."""
+    """Measure everything: about four minutes on two cores, in short form half a minute."""
     sizes = SHORT if short else FULL
     with running() as services:
         _say("publish to claimed")

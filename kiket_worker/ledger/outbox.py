@@ -6,6 +6,7 @@ A run is a row before it is a message, so a message that is lost, or was never s
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from kiket_worker.contract import Reason
 from kiket_worker.ledger.database import Database, reading, statement
@@ -15,6 +16,8 @@ from kiket_worker.ledger.runs import RunId
 # Rows that stay locked while their messages are published, one broker round trip each: a worker that a message wakes
 # waits for its run's row that long.
 _BATCH = 50
+# Runs that one look at all that are active gives: after an outage it would be most of the work to look for each batch.
+_LISTED = 2000
 
 # Organisations whose plan is compared at each tick with what the index of the due ones knows of it: all of them in an
 # installation of that size, and the next ones in a larger one.
@@ -70,30 +73,32 @@ def publish_waiting(
     The most urgent goes first. An error of `publish` ends it: what was published by then is marked so, the rest waits
     for the next call.
     """
-    published = 0
-    while True:
-        sent: list[RunId] = []
-        with database.transaction() as connection:
-            rows = connection.execute(
-                statement("runs_to_publish"),
-                {
-                    "republish_after_seconds": republish_after_seconds,
-                    "run_limit": _BATCH,
-                    "organization_id": organization_id,
-                },
-            ).fetchall()
-            try:
-                for row in rows:
-                    publish(Waiting(row["run_id"], row["organization_slug"], Reason(row["reason"])))
-                    sent.append(row["run_id"])
-            finally:
-                connection.execute(
-                    "update kiket_analytics.runs set published_at = now() where run_id = any(%s)", [sent]
-                )
-                connection.commit()
-        published += len(sent)
-        if len(rows) < _BATCH:
-            return published
+    published, listed = 0, _LISTED
+    while listed == _LISTED:
+        wanted = {"republish_after_seconds": republish_after_seconds, "organization_id": organization_id}
+        query = statement("runs_to_publish")
+        rows = database.rows(query, wanted | {"run_ids": None, "run_limit": _LISTED}, prepare=False)
+        run_ids, listed = [row["run_id"] for row in rows], len(rows)
+        for start in range(0, listed, _BATCH):
+            batch = wanted | {"run_ids": run_ids[start : start + _BATCH], "run_limit": _BATCH}
+            published += _publish_batch(database, publish, batch)
+    return published
+
+
+def _publish_batch(database: Database, publish: Callable[[Waiting], None], batch: dict[str, Any]) -> int:
+    """Publish those of a few runs that still wait, and that no other ticker is publishing; give how many."""
+    sent: list[RunId] = []
+    query = statement("runs_to_publish") + b"for update of run skip locked"
+    with database.transaction() as connection:
+        rows = connection.execute(query, batch, prepare=False).fetchall()
+        try:
+            for row in rows:
+                publish(Waiting(row["run_id"], row["organization_slug"], Reason(row["reason"])))
+                sent.append(row["run_id"])
+        finally:
+            connection.execute("update kiket_analytics.runs set published_at = now() where run_id = any(%s)", [sent])
+            connection.commit()
+    return len(sent)
 
 
 def publish_of(database: Database, publish: Callable[[Waiting], None], organization_id: int) -> None:

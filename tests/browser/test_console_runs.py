@@ -80,6 +80,12 @@ def test_a_failed_run_shows_the_failing_line_of_the_compiled_sql(site: Site, ops
     keep_screenshot(page, "run-failed")
 
 
+def show_lines(page: Page) -> None:
+    """Send the filter's form, and wait for the whole page that answers: a click waits for its beginning only."""
+    page.get_by_role("button", name="Show lines").click()
+    page.wait_for_load_state()
+
+
 def test_the_log_is_filtered_by_level_model_and_text_and_without_scripts(site: Site) -> None:
     with site.visit(java_script_enabled=False) as visit:
         page = visit.sign_in(site.console.token())
@@ -87,22 +93,22 @@ def test_the_log_is_filtered_by_level_model_and_text_and_without_scripts(site: S
         lines = page.locator("table.log tbody tr")
         everything = lines.count()
         page.get_by_label("At least").select_option("error")
-        page.get_by_role("button", name="Show lines").click()
+        show_lines(page)
         assert 0 < lines.count() < everything
         assert set(page.locator("table.log .badge").all_inner_texts()) == {"error"}
         page.get_by_label("At least").select_option("debug")
         page.get_by_role("textbox", name="Model").fill("board")
-        page.get_by_role("button", name="Show lines").click()
+        show_lines(page)
         assert 0 < lines.count() < everything
         assert set(page.locator("table.log td:nth-child(4)").all_inner_texts()) == {"board"}
         page.get_by_role("textbox", name="Model").fill("")
         page.get_by_label("With the text").fill("NO_SUCH_column")
-        page.get_by_role("button", name="Show lines").click()
+        show_lines(page)
         for line in page.locator("table.log .words").all_inner_texts():
             assert "no_such_column" in line
         assert page.locator(".sql mark").count() == 1
         page.get_by_label("With the text").fill("nothing is like this")
-        page.get_by_role("button", name="Show lines").click()
+        show_lines(page)
         expect(page.get_by_text("No line is like that.")).to_be_visible()
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from kiket_worker.dbt.child import run_child
 from kiket_worker.definitions.trial import trial
 from kiket_worker.definitions.trial.trial import Trials
 from kiket_worker.ledger.database import Database
@@ -22,15 +21,10 @@ from tests.support.s3_server import S3Server, use_endpoint
 
 @pytest.fixture(scope="session", autouse=True)
 def _warm_recorders() -> Iterator[None]:
-    """Where dbt is recorded or tried, its process is forked from one that has imported it; not so in `acceptance`."""
-
-    def run_warm(command: list[str], **given: Any) -> int:
-        assert command[1:3] == ["-I", "-m"]
-        return run_child([str(warm_dbt.executable()), *command[2:]], **given)
-
+    """Where dbt is recorded or tried, its process is forked from one that has imported it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compilation, "run_child", run_warm)
-        patch.setattr(trial, "run_child", run_warm)
+        patch.setattr(compilation, "run_child", warm_dbt.run_warm)
+        patch.setattr(trial, "run_child", warm_dbt.run_warm)
         yield
 
 

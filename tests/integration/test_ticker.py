@@ -421,8 +421,8 @@ def test_a_request_is_published_without_waiting_for_a_tick(empty_ledger: Databas
     assert publish_all(empty_ledger) == ["blue"]
 
 
-def test_more_runs_than_one_batch_are_all_published_by_one_tick(empty_ledger: Database, database: Any) -> None:
-    wanted = [Organization(f"o{number:04d}", last_run_at=NOW - timedelta(days=number + 1)) for number in range(1203)]
+def test_more_runs_than_one_look_gives_are_all_published_by_one_tick(empty_ledger: Database, database: Any) -> None:
+    wanted = [Organization(f"o{number:04d}", last_run_at=NOW - timedelta(days=number + 1)) for number in range(2103)]
     fill(database, *wanted)
     published: list[str] = []
     done = ticker.tick(
@@ -431,7 +431,7 @@ def test_more_runs_than_one_batch_are_all_published_by_one_tick(empty_ledger: Da
         now=NOW,
         republish_after_seconds=REPUBLISH_SECONDS,
     )
-    assert (len(done.queued), done.published) == (1203, 1203)
+    assert (len(done.queued), done.published) == (2103, 2103)
     assert published == [one.slug for one in reversed(wanted)]
     assert publish_all(empty_ledger) == []
 

@@ -4,24 +4,18 @@ Not for tests whose subject is the process: who gets its signals, what its start
 """
 
 import importlib
-import os
 import sys
 from functools import cache
 from pathlib import Path
 
 from kiket_worker.cli import app
-from kiket_worker.dbt.child import run_child
-from kiket_worker.definitions.trial import trial
 from tests.support import forks, warm_dbt
-
-# Where the server of this module finds the other's program.
-_WARM_DBT = "WARM_DBT"
 
 
 @cache
 def executable() -> Path:
     """The command, whose server is started at the first call and ends with this process."""
-    os.environ[_WARM_DBT] = str(warm_dbt.executable())
+    warm_dbt.executable()  # Here, so that the other server inherits it.
     return forks.client("kiket-worker", __name__)
 
 
@@ -32,9 +26,8 @@ def main() -> None:
 def _warm() -> None:
     for name in (*(f"kiket_worker.cli.{name.replace('-', '_')}" for name in app._COMMANDS), "psycopg"):
         importlib.import_module(name)
-    # Definitions are tried by many tests; the benchmark, and those of processes, try them as they are tried in earnest.
-    warm = os.environ[_WARM_DBT]
-    trial.run_child = lambda command, **given: run_child([warm, *command[2:]], **given)
+    # dbt is run, recorded and tried by many tests; the benchmarks, and those of processes, do it in earnest.
+    warm_dbt.use_everywhere()
 
 
 def _run(arguments: list[str]) -> None:
