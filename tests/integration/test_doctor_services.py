@@ -1,9 +1,13 @@
 """Doctor on the services around: each fault is made real, found, and gone by its remedy."""
 
+import json
+import os
+import subprocess
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import boto3
@@ -73,6 +77,46 @@ def test_a_queue_with_other_arguments_is_named(
     assert "delete the queue" in found["queue_mismatch"].remedy
     queues.queue_delete(name)
     assert examine(RABBITMQ_URL=rabbitmq_url) == {}
+
+
+def rabbitmqctl(folder: Path, *arguments: str) -> None:
+    """The command on the node of a folder."""
+    ports = json.loads((folder / "ports.json").read_text())
+    subprocess.run(
+        ["/usr/lib/rabbitmq/bin/rabbitmqctl", "--node", "kiket@localhost", *arguments],
+        env={"HOME": str(folder), "PATH": os.environ["PATH"], "ERL_EPMD_PORT": str(ports["epmd"])},
+        check=True,
+        capture_output=True,
+    )
+
+
+def test_queues_that_the_login_may_not_use_are_told_of_and_the_remedy_gives_the_rights(
+    examine: Callable[..., dict[str, Finding]],
+    installation: Installation,
+    queues: Any,
+    rabbitmq_url: str,
+    rabbitmq_folder: Path,
+) -> None:
+    address = urlsplit(rabbitmq_url)
+    limited = address._replace(netloc=f"limited:hunter2@{address.hostname}:{address.port}").geturl()
+    open_broker(settings_of(installation.ledger_url, RABBITMQ_URL=rabbitmq_url)).close()
+    rabbitmqctl(rabbitmq_folder, "add_user", "limited", "hunter2")
+    try:
+        rabbitmqctl(rabbitmq_folder, "set_permissions", "limited", "", "", "")
+        found = examine(RABBITMQ_URL=limited)
+        assert found.keys() == {"queue_forbidden"}
+        assert "hunter2" not in str(found)
+        assert "`rabbitmqctl set_permissions`" in found["queue_forbidden"].remedy
+        own = r"kiket\.analytics\..*"
+        assert own in found["queue_forbidden"].remedy
+        rabbitmqctl(rabbitmq_folder, "set_permissions", "limited", own, rf"{own}|amq\.default", own)
+        assert examine(RABBITMQ_URL=limited) == {}
+        for name in (QUEUE_REQUESTS, QUEUE_SCHEDULED, QUEUE_DEAD):
+            queues.queue_delete(name)
+        open_broker(settings_of(installation.ledger_url, RABBITMQ_URL=limited)).close()
+        assert examine(RABBITMQ_URL=limited) == {}, "with these rights, the queues are declared as well"
+    finally:
+        rabbitmqctl(rabbitmq_folder, "delete_user", "limited")
 
 
 def test_looking_declares_no_queue(examine: Callable[..., dict[str, Finding]], queues: Any, rabbitmq_url: str) -> None:

@@ -35,10 +35,7 @@ _STEP_BACK_SECONDS = (0.005, 0.05)
 _CONNECT_TIMEOUT_SECONDS = 10
 _SAVEPOINT = "savepoint kiket_node"
 _LOOK_SECONDS = 1.0
-_ROOM = (
-    b"select coalesce(sum(pg_catalog.pg_total_relation_size(oid)), 0)::bigint from pg_catalog.pg_class"
-    b" where relnamespace = %s::regnamespace and relkind in ('r', 'm')"
-)
+_ROOM = statement("room", __package__)
 _INDEX_OF = statement("index_of", __package__)
 _COLUMNS = statement("columns", __package__)
 
@@ -163,7 +160,7 @@ class Replayer:
         if self._most_bytes is None or time.monotonic() - self._looked_at < _LOOK_SECONDS:
             return
         self._looked_at = time.monotonic()
-        row = self._cursor.execute(_ROOM, [f'"{self._schema}"']).fetchone()
+        row = self._cursor.execute(_ROOM, {"schema": f'"{self._schema}"'}).fetchone()
         if row and row[0] > self._most_bytes:
             raise QuotaExceeded(
                 f"the relations of {self._schema} take {row[0] / 2**20:.0f} MiB while they are built, and may take"

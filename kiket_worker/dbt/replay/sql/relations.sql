@@ -3,11 +3,15 @@
 -- Parameters: schema_name. Reads catalogs and locks nothing. The definition is everything by which two relations of one
 -- name could differ but their rows, their numbers, and the names of their indexes and constraints, which dbt makes of the
 -- time, and Postgres of what else there is at the moment.
+-- By the dependencies, which have an index: pg_class has none on the schema, and as many rows as there are tenants.
 -- OFFSET 0 keeps the planner from looking at other schemas' rows first.
 with relation as (
     select pg_class.*
-    from pg_catalog.pg_class
-    where relnamespace = (select oid from pg_catalog.pg_namespace where nspname = %(schema_name)s)
+    from pg_catalog.pg_depend
+    join pg_catalog.pg_class on pg_class.oid = pg_depend.objid
+    where pg_depend.refclassid = 'pg_catalog.pg_namespace'::regclass
+        and pg_depend.refobjid = (select oid from pg_catalog.pg_namespace where nspname = %(schema_name)s)
+        and pg_depend.classid = 'pg_catalog.pg_class'::regclass
         and relkind in ('r', 'p', 'v', 'm', 'f')
     offset 0
 )
