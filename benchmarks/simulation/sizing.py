@@ -16,6 +16,8 @@ BEGAN = datetime(2026, 6, 15, 12, tzinfo=UTC)
 TICK = timedelta(seconds=30)
 # How busy threads may be in the long run: what is left is for what comes unevenly.
 BUSY = 0.95
+# And how much of the time in which everything has to be begun: the last of it would otherwise be begun at its very end.
+BEGUN_BY = 0.99
 
 
 @dataclass(frozen=True)
@@ -60,14 +62,14 @@ def needed(
 
     After an outage that is longer than every interval all are due at once, the plan of the shortest interval first. Its
     organisations have to be begun within the lag; and they are due again an interval later, behind whatever is left
-    then: so all of it has to be begun within an interval and a lag.
+    then: so all of it has to be begun within `BEGUN_BY` of an interval and a lag.
     """
     first = sum(count for other, count in of_plans.items() if interval(other) <= interval(plan))
     everybody = sum(of_plans.values())
     return Needed(
         steadily(of_plans, service_seconds, lag=lag, tick=tick),
         first * service_seconds / lag.total_seconds(),
-        everybody * service_seconds / (interval(plan) + lag).total_seconds(),
+        everybody * service_seconds / (interval(plan) + lag).total_seconds() / BEGUN_BY,
     )
 
 
