@@ -6,13 +6,16 @@ from uuid import UUID
 from kiket_worker.console.access import visible_organization, visible_run
 from kiket_worker.console.services import Services
 from kiket_worker.contract import Reason
-from kiket_worker.errors import UsageError
-from kiket_worker.ledger import organizations, runs
+from kiket_worker.errors import InvalidSlug, SchemaTaken, UnknownOrganization, UsageError
+from kiket_worker.ledger import freshness, organizations, runs
 from kiket_worker.ledger.organizations import Organization
 from kiket_worker.ledger.runs import Request, Run
 from kiket_worker.ledger.tokens import Holder
 from kiket_worker.refresh.requests import check_refreshable, submit
 from kiket_worker.tenants.schema import check_own_schema
+
+# Before a token's id, where the ledger says who has asked.
+_ASKER = "token:"
 
 
 def request_refresh(
@@ -38,6 +41,10 @@ def request_refresh(
         named = runs.named_by(services.database, organization.organization_id, idempotency_key)
         if named is not None:
             return runs.get(services.database, named)
+    if requested_by is not None and requested_by.startswith(_ASKER):
+        raise UsageError(
+            f"requested_by begins with {_ASKER}, which only the console itself writes: leave it out."
+        )
     check_refreshable(organization)
     accepted = submit(
         services.database,
@@ -45,7 +52,7 @@ def request_refresh(
             organization_id=organization.organization_id,
             organization_slug=slug,
             reason=reason,
-            requested_by=requested_by or f"token:{caller.token_id}",
+            requested_by=requested_by or f"{_ASKER}{caller.token_id}",
             idempotency_key=idempotency_key,
             full_refresh=full_refresh,
             docs=docs,
@@ -65,10 +72,13 @@ def retry_run(services: Services, caller: Holder, run_id: UUID, *, idempotency_k
     earlier = visible_run(services, caller, run_id)
     if not earlier.status.has_ended:
         raise UsageError(f"The run has not ended: it is {earlier.status}, so that there is nothing to retry.")
+    found = freshness.of(services.database, earlier.organization_id)
+    if found is None:
+        raise UnknownOrganization(earlier.organization_slug)
     return request_refresh(
         services,
         caller,
-        earlier.organization_slug,
+        found.organization.slug,  # As it is called now: its earlier slug may be another's.
         reason=Reason.RETRY,
         full_refresh=earlier.full_refresh,
         docs=earlier.docs,
@@ -99,11 +109,17 @@ def change_settings(
 ) -> Organization:
     """Change what is given, and give the organisation as it is then.
 
-    Raises `UnknownOrganization`; and `InvalidSlug` and `SchemaTaken` for one to be enabled that can have no schema.
+    Raises `UnknownOrganization`; and `InvalidSlug` for one to be enabled that can have no schema, which operators
+    are told as `SchemaTaken` where it is another organisation's.
     """
     organization_id = visible_organization(services, caller, slug).organization_id
     if enabled:
-        check_own_schema(services.database, slug, organization_id)
+        try:
+            check_own_schema(services.database, slug, organization_id)
+        except SchemaTaken:
+            if caller.organization_id is None:
+                raise
+            raise InvalidSlug(slug) from None  # Nobody learns that another organisation exists.
     organizations.save_settings(
         services.database,
         organization_id,

@@ -8,7 +8,7 @@ from uuid import UUID
 from kiket_worker.ledger.database import Database, reading, statement
 from kiket_worker.ledger.organizations import PLAN_PARAMETERS, Organization, organization_of
 
-_OWN = ("lag_seconds", "last_success_run_id", "last_success_at", "active_run_id")
+_OWN = ("lag_seconds", "last_success_run_id", "last_success_at", "is_outdated", "active_run_id")
 
 
 class State(StrEnum):
@@ -19,17 +19,22 @@ class State(StrEnum):
     NO_SCHEMA = "no_schema"
     NEVER = "never"
     LATE = "late"
+    FAILING = "failing"
     FRESH = "fresh"
 
 
 @dataclass(frozen=True)
 class Freshness:
-    """One organisation. `lag_seconds` is how long it has been due; 0 if it is not, None if it never will be."""
+    """One organisation. `lag_seconds` is how long it has been due; 0 if it is not, None if it never will be.
+
+    It is outdated when its last success is longer ago than its interval.
+    """
 
     organization: Organization
     lag_seconds: float | None
     last_success_run_id: UUID | None
     last_success_at: datetime | None
+    is_outdated: bool
     active_run_id: UUID | None
 
     @property
@@ -43,7 +48,10 @@ class Freshness:
             return State.NO_SCHEMA
         if self.last_success_at is None:
             return State.NEVER
-        return State.LATE if self.lag_seconds else State.FRESH
+        if self.lag_seconds:
+            return State.LATE
+        # It was refreshed when it was due, and that came to nothing.
+        return State.FAILING if self.is_outdated else State.FRESH
 
 
 def page(

@@ -185,6 +185,49 @@ def test_freshness_follows_runs(sample_database: Any, refreshes: Refreshes, ops:
     assert acme()["lag_seconds"] == pytest.approx(3600, abs=60)
 
 
+def test_an_organisation_whose_last_success_is_older_than_its_interval_is_failing_not_fresh(
+    sample_database: Any, refreshes: Refreshes, ops: httpx.Client
+) -> None:
+    refreshes.start(refreshes.request(), refreshes.services('build("a")')).wait()
+    with sample_database.connect() as connection:
+        connection.execute("set session_replication_role = replica")  # Else no run that has ended changes any more.
+        connection.execute(
+            "update kiket_analytics.runs set (queued_at, started_at, finished_at)"
+            " = (queued_at - interval '2 days', started_at - interval '2 days', finished_at - interval '2 days')"
+        )
+    refreshes.start(refreshes.request(), refreshes.services(FAILING)).wait()
+    shown = ops.get(f"{API}/organizations/acme").json()
+    assert (shown["state"], shown["lag_seconds"]) == ("failing", 0)
+    refreshes.start(refreshes.request(), refreshes.services('build("a")')).wait()
+    assert ops.get(f"{API}/organizations/acme").json()["state"] == "fresh"
+
+
+def test_whose_schema_it_would_be_is_told_to_operators_only(
+    sample_database: Any, console: Console, ops: httpx.Client
+) -> None:
+    sample_database.execute(
+        "insert into public.organizations (id, slug, name, plan, created_at)"
+        " values (50, 'blue_harbor', 'B', 'team', now())"
+    )
+    sample_database.execute(
+        "insert into kiket_analytics.leases (schema_name, organization_id) values ('analytics_org_blue_harbor', 2)"
+    )
+    path = f"{API}/organizations/blue_harbor/settings"
+    with console.serving() as served, served.client(50) as own:
+        answers = {client: client.patch(path, json={"enabled": True}) for client in (own, ops)}
+    assert {client: answer.status_code for client, answer in answers.items()} == {own: 409, ops: 409}
+    assert answers[ops].json()["kind"] == "organization_schema_taken"
+    assert answers[own].json()["kind"] == "organization_slug_invalid"
+    assert "another" not in answers[own].text
+
+
+def test_nobody_asks_in_the_name_of_a_token(ops: httpx.Client) -> None:
+    answer = ops.post(f"{API}/organizations/acme/refresh", json={"requested_by": "token:7"})
+    assert answer.status_code == 422, answer.text
+    assert "requested_by" in answer.text
+    assert ops.get(f"{API}/runs").json()["items"] == []
+
+
 def test_what_is_due_is_what_the_scheduler_and_the_command_line_say(sample_database: Any, ledger: Database) -> None:
     now = datetime.now(UTC)
     slugs = ["a", "A", "-a", "a-b", "a_b", "x" * 49, "y" * 50, "z-z", "z_z"]

@@ -1,5 +1,6 @@
 """Who is answered what by the pages, over HTTP: sessions, forms of others, errors, and what every answer carries."""
 
+import re
 from dataclasses import replace
 from typing import Any
 
@@ -240,8 +241,20 @@ def test_settings_change_only_when_they_are_confirmed(served: Served, ledger: Da
         assert page.status_code == 200
         assert "Refreshes pause" in page.text
         assert organizations.find(ledger, "acme").enabled
-        confirmed = AskedPage("POST", "/organizations/acme/settings", form=form | {"confirmed": "yes"})
-        assert ask_page(client, confirmed, None).headers["location"] == "/organizations/acme?notice=saved"
+
+        def confirm(page: httpx.Response) -> httpx.Response:
+            said = re.search(r'name="confirmed" value="([0-9a-f]{64})"', page.text)
+            assert said is not None
+            asked = AskedPage("POST", "/organizations/acme/settings", form=form | {"confirmed": said[1]})
+            return ask_page(client, asked, None)
+
+        # What was said is not what would be done any more: it is said anew.
+        organizations.save_settings(ledger, ACME[0], refresh_interval_hours=9)
+        page = confirm(page)
+        assert page.status_code == 200
+        assert "it is 9 h now" in page.text
+        assert organizations.find(ledger, "acme").enabled
+        assert confirm(page).headers["location"] == "/organizations/acme?notice=saved"
         found = organizations.find(ledger, "acme")
         assert (found.enabled, found.refresh_interval_hours, found.docs) == (False, 5, True)
         # Paused, there is no refresh to be had.

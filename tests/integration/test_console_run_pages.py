@@ -19,7 +19,7 @@ from kiket_worker.artifacts.assembly import Page
 from kiket_worker.console.pages.artifacts import open_left
 from kiket_worker.dbt.docs import PAGE_NAME
 from kiket_worker.dbt.log_pages import LogFilter, page_of
-from kiket_worker.ledger import archives
+from kiket_worker.ledger import archives, runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Run, RunId, Status
 from tests.support.console import Console, Served
@@ -303,6 +303,20 @@ def test_a_run_is_ended_and_asked_for_again_after_a_question(site: Site) -> None
             token = {"csrf": csrf(harbor.get("/runs").text), "confirmed": "yes"}
             assert harbor.post(f"/runs/{new.run_id}/{action}", data=token).status_code == 404
     assert site.refreshes.run(new.run_id).status is Status.QUEUED
+
+
+def test_a_run_of_before_a_renaming_is_asked_for_again_for_its_own_organisation(site: Site) -> None:
+    run_id = site.refreshes.request()
+    runs.cancel(site.refreshes.ledger, run_id)
+    site.refreshes.execute("update public.organizations set slug = 'acme-old' where id = 1")
+    site.refreshes.execute("update public.organizations set slug = 'acme' where id = 2")
+    with site.client(None) as ops:
+        form = {"csrf": csrf(ops.get(f"/runs/{run_id}").text)}
+        nonce = re.search(r'name="nonce" value="([^"]+)"', ops.post(f"/runs/{run_id}/retry", data=form).text)
+        assert nonce is not None
+        answer = ops.post(f"/runs/{run_id}/retry", data=form | {"confirmed": "yes", "nonce": nonce[1]})
+    new = site.refreshes.run(RunId(UUID(answer.headers["location"].rpartition("/")[2])))
+    assert (new.organization_id, new.organization_slug) == (1, "acme-old")
 
 
 def csrf(page: str) -> str:

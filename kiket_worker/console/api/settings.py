@@ -1,7 +1,7 @@
 """Settings of an organisation: whether and how often it is refreshed."""
 
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -19,10 +19,18 @@ def _whole(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """What is left out has no default: a client that filled it in would change what it was not asked to."""
+    for one in schema["properties"].values():
+        del one["default"]
+
+
 class SettingsChange(BaseModel):
     """What is to change; what is left out stays as it is."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", strict=True, use_attribute_docstrings=True, json_schema_extra=_without_defaults
+    )
 
     enabled: bool = False
     """Refresh it, or not."""

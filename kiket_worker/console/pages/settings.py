@@ -1,5 +1,7 @@
 """Changes of an organisation's settings: said first in words, and made when somebody says yes to them."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 
@@ -54,15 +56,20 @@ def change_settings(slug: str, request: Request, services: ServicesOf, viewer: V
     address = organization_address(slug)
     if not changes:
         return redirect(f"{address}?notice=unchanged")
-    if form.get("confirmed") != "yes":
-        return render(request, "confirm.html.jinja", organization=organization, wanted=wanted, changes=changes)
+    # A yes is to what was said: if somebody else has changed something since, it is said anew.
+    said = _digest(changes)
+    if form.get("confirmed") != said:
+        return render(
+            request, "confirm.html.jinja", organization=organization, wanted=wanted, changes=changes, said=said
+        )
+    own_hours = wanted.own_hours if wanted.own_hours != organization.refresh_interval_hours else None
     actions.change_settings(
         services,
         viewer,
         slug,
         enabled=wanted.enabled if wanted.enabled != organization.enabled else None,
-        refresh_interval_hours=wanted.own_hours,
-        use_plan_default=wanted.own_hours is None,
+        refresh_interval_hours=own_hours,
+        use_plan_default=wanted.own_hours is None and organization.refresh_interval_hours is not None,
         docs=wanted.docs if wanted.docs != organization.docs else None,
     )
     return redirect(f"{address}?notice=saved")
@@ -86,6 +93,10 @@ def _read(form: Form) -> Wanted:
             )
         own_hours = int(text)
     return Wanted(enabled=form.get("refreshes") == "go_on", own_hours=own_hours, docs=form.get("docs") == "yes")
+
+
+def _digest(changes: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join(changes).encode()).hexdigest()
 
 
 def _hours(hours: int | None) -> str:

@@ -5,6 +5,7 @@ select
     standing.*,
     success.run_id as last_success_run_id,
     success.finished_at as last_success_at,
+    coalesce(success.finished_at + make_interval(hours => standing.interval_hours) < now(), false) as is_outdated,
     active.run_id as active_run_id
 from standing
 left join lateral (
