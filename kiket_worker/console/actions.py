@@ -42,9 +42,7 @@ def request_refresh(
         if named is not None:
             return runs.get(services.database, named)
     if requested_by is not None and requested_by.startswith(_ASKER):
-        raise UsageError(
-            f"requested_by begins with {_ASKER}, which only the console itself writes: leave it out."
-        )
+        raise UsageError(f"requested_by begins with {_ASKER}, which only the console itself writes: leave it out.")
     check_refreshable(organization)
     accepted = submit(
         services.database,

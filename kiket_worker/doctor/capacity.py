@@ -5,7 +5,7 @@ from math import ceil
 from typing import Any
 
 from kiket_worker.doctor.finding import Finding, error, warning
-from kiket_worker.ledger.backlog import waiting_runs
+from kiket_worker.ledger.backlog import Backlog, measure, waiting_runs
 from kiket_worker.ledger.database import Database, reading, statement
 from kiket_worker.ledger.organizations import PLAN_PARAMETERS
 from kiket_worker.settings import Settings
@@ -15,6 +15,9 @@ _SILENT_SECONDS = 900
 # Above it, what comes in bursts waits for long (docs/operations.md, Sizing).
 BUSY_SHARE = 0.7
 _LONG_SECONDS = 3600
+# Ticks that may be missed before the ticker counts as silent.
+MISSED_TICKS = 3
+_LOOK_SECONDS = 30
 
 
 def examine_capacity(settings: Settings, database: Database) -> Iterator[Finding]:
@@ -22,6 +25,20 @@ def examine_capacity(settings: Settings, database: Database) -> Iterator[Finding
     load = database.rows(reading("standing", statement("load", __package__)), PLAN_PARAMETERS)[0]
     yield from judge_load(load, waiting_runs(database), settings.concurrency)
     yield from judge_connections(load, settings.concurrency)
+    yield from judge_ticks(measure(database, timeout_seconds=_LOOK_SECONDS), settings.tick_interval_seconds)
+
+
+def judge_ticks(backlog: Backlog, tick_interval_seconds: float) -> Iterator[Finding]:
+    """Whether what is due has waited for long, and no ticker comes to queue it."""
+    age = backlog.tick_age_seconds
+    if backlog.oldest_due_seconds > _LONG_SECONDS and (age is None or age > MISSED_TICKS * tick_interval_seconds):
+        last = "there never was one" if age is None else f"the last one was {_span(age)} ago"
+        yield error(
+            "ticker_silent",
+            f"{backlog.due} organisations are due, the first for {_span(backlog.oldest_due_seconds)}, and no ticker "
+            f"ticks: {last}",
+            "see that a `kiket-worker ticker` runs, and what it logs as ticker.failed",
+        )
 
 
 def judge_load(load: Mapping[str, Any], waiting: int, concurrency: int) -> Iterator[Finding]:

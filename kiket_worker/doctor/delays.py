@@ -3,11 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from kiket_worker.doctor.capacity import MISSED_TICKS
 from kiket_worker.doctor.finding import Finding, at, error, info, warning
 from kiket_worker.ledger.organizations import Organization
-
-# Ticks that may be missed before the ticker counts as silent.
-_MISSED_TICKS = 3
 
 
 def explain_delays(
@@ -60,7 +58,7 @@ def _delay(one: Organization, progress: Mapping[str, Any], tick_interval_seconds
         )
         return
     tick_age = progress["tick_age_seconds"]
-    if tick_age is None or tick_age > _MISSED_TICKS * tick_interval_seconds:
+    if tick_age is None or tick_age > MISSED_TICKS * tick_interval_seconds:
         yield error(
             "ticker_silent",
             f"{one.slug} is due since {at(one.due_at)} and not queued: the last tick was {at(progress['ticked_at'])}",

@@ -193,6 +193,15 @@ def test_runs_that_nobody_begins_are_told_of_until_a_worker_comes(installation: 
     assert "workers_absent" not in capacity(installation)
 
 
+def test_a_ticker_that_is_silent_while_organisations_are_due_is_told_of_until_it_ticks(
+    installation: Installation,
+) -> None:
+    installation.execute("update kiket_analytics.analytics_settings set updated_at = now() - interval '2 hours'")
+    assert "4 organisations are due, the first for 2.0 hours" in capacity(installation)["ticker_silent"].message
+    outbox.queue_due(installation.ledger, datetime.now(UTC))
+    assert "ticker_silent" not in capacity(installation)
+
+
 def test_cadences_that_ask_for_more_than_workers_do_are_told_of(installation: Installation) -> None:
     claim(installation)
     installation.execute(

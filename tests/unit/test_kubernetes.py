@@ -240,7 +240,11 @@ def allowed(component: str, direction: str) -> set[tuple[str, int]]:
 
 def test_the_network_lets_through_what_each_needs_and_nothing_else() -> None:
     deny = one_of(CLUSTER, "NetworkPolicy", "default-deny")["spec"]
-    assert deny == {"podSelector": {}, "policyTypes": ["Ingress", "Egress"]}
+    ours = {"app.kubernetes.io/name": "kiket-worker"}
+    assert deny == {"podSelector": {"matchLabels": ours}, "policyTypes": ["Ingress", "Egress"]}
+    for policy in (one for one in CLUSTER if one["kind"] == "NetworkPolicy"):
+        selected = policy["spec"]["podSelector"]["matchLabels"]
+        assert ours.items() <= selected.items(), "others in the namespace are not ours to cut off"
     names, postgres = ("names", 53), ("to-postgres", 5432)
     queue, store = {("to-rabbitmq", 5672), ("to-rabbitmq", 5671)}, ("to-store", 443)
     assert allowed("migrate", "egress") == {names, postgres}

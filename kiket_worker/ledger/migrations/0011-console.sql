@@ -1,16 +1,12 @@
 -- depends: 0010-tokens
--- What the console reads quickly, however many runs there are: pages of runs by index, sums that are kept up to date by
--- the transactions that change them, and when each model began.
--- Locks: run_models exclusively, for as long as a catalog row takes to write; runs and usage_events against writing while
--- indexes and sums are made of what is there, about five seconds for each million rows. Refreshes wait meanwhile.
-
-alter table kiket_analytics.run_models add column started_at timestamptz;
+-- What the console reads quickly, however many runs there are: pages of runs by index, and sums that are kept up to
+-- date by the transactions that change them.
+-- Locks: runs and usage_events against writing while indexes and sums are made of what is there, about five seconds for
+-- each million rows. Refreshes wait meanwhile, and renew their leases, which only reads runs.
 
 -- The tick queues thousands of runs at one moment, so that pages need their ids to tell them apart.
 create index runs_newest on kiket_analytics.runs (queued_at desc, run_id desc);
 create index runs_newest_of_organization on kiket_analytics.runs (organization_id, queued_at desc, run_id desc);
-drop index kiket_analytics.runs_by_time;
-drop index kiket_analytics.runs_by_organization;
 -- By status: each run is put into the one or two of these that its end belongs to, once. `runs_not_ended` has the others.
 create index runs_succeeded on kiket_analytics.runs (queued_at desc, run_id desc) where status = 'succeeded';
 create index runs_succeeded_of_organization on kiket_analytics.runs (organization_id, queued_at desc, run_id desc)
