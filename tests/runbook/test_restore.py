@@ -118,10 +118,14 @@ def test_a_damaged_set_and_one_in_the_way_of_an_active_run_are_told_of_and_left(
 
 def test_a_restore_that_fails_leaves_the_ledger_as_it_was(site: Site, tmp_path: Path) -> None:
     site.start_cluster(workers=1)
+    script(site, "ledger-backup", tmp_path / "ledger.dump")
     refresh(site, "acme")
+    before = billed(site)
+    with pytest.raises(AssertionError, match="still connected: stop them first"):
+        script(site, "ledger-restore", tmp_path / "ledger.dump")
+    assert billed(site) == before
     site.stop()
     (tmp_path / "broken").write_bytes(b"no dump")
-    before = billed(site)
     with pytest.raises(AssertionError):
         script(site, "ledger-restore", tmp_path / "broken")
     assert billed(site) == before
