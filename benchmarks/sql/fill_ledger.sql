@@ -1,5 +1,6 @@
 -- An installation's history, in an empty ledger whose triggers do not fire (session_replication_role): organisations
--- `org-000001` and on, runs that were queued every three seconds and ended, models, attempts and usage. The sums are for whoever runs this to add up.
+-- `org-000001` and on, runs that were queued every three seconds and ended, models, attempts and usage.
+-- The sums are for whoever runs this to add up.
 -- Parameters: organizations, runs, models of each run. Run by a superuser, alone.
 -- One organisation has a tenth of all runs; one run in twenty has failed; every seventh organisation is late.
 insert into public.organizations (id, slug, name, plan, created_at)

@@ -16,8 +16,9 @@ _SILENT_SECONDS = 900
 BUSY_SHARE = 0.7
 _LONG_SECONDS = 3600
 # Ticks that may be missed before the ticker counts as silent.
-MISSED_TICKS = 3
+_MISSED_TICKS = 3
 _LOOK_SECONDS = 30
+TICKER_REMEDY = "see that a `kiket-worker ticker` runs, and what it logs as ticker.failed"
 
 
 def examine_capacity(settings: Settings, database: Database) -> Iterator[Finding]:
@@ -28,16 +29,21 @@ def examine_capacity(settings: Settings, database: Database) -> Iterator[Finding
     yield from judge_ticks(measure(database, timeout_seconds=_LOOK_SECONDS), settings.tick_interval_seconds)
 
 
+def is_silent(tick_age_seconds: float | None, tick_interval_seconds: float) -> bool:
+    """Whether no ticker ticks, by how long ago the last one did; None before the first."""
+    return tick_age_seconds is None or tick_age_seconds > _MISSED_TICKS * tick_interval_seconds
+
+
 def judge_ticks(backlog: Backlog, tick_interval_seconds: float) -> Iterator[Finding]:
     """Whether what is due has waited for long, and no ticker comes to queue it."""
     age = backlog.tick_age_seconds
-    if backlog.oldest_due_seconds > _LONG_SECONDS and (age is None or age > MISSED_TICKS * tick_interval_seconds):
+    if backlog.oldest_due_seconds > _LONG_SECONDS and is_silent(age, tick_interval_seconds):
         last = "there never was one" if age is None else f"the last one was {_span(age)} ago"
         yield error(
             "ticker_silent",
             f"{backlog.due} organisations are due, the first for {_span(backlog.oldest_due_seconds)}, and no ticker "
             f"ticks: {last}",
-            "see that a `kiket-worker ticker` runs, and what it logs as ticker.failed",
+            TICKER_REMEDY,
         )
 
 

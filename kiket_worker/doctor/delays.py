@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kiket_worker.doctor.capacity import MISSED_TICKS
+from kiket_worker.doctor.capacity import TICKER_REMEDY, is_silent
 from kiket_worker.doctor.finding import Finding, at, error, info, warning
 from kiket_worker.ledger.organizations import Organization
 
@@ -57,12 +57,11 @@ def _delay(one: Organization, progress: Mapping[str, Any], tick_interval_seconds
             one.slug,
         )
         return
-    tick_age = progress["tick_age_seconds"]
-    if tick_age is None or tick_age > MISSED_TICKS * tick_interval_seconds:
+    if is_silent(progress["tick_age_seconds"], tick_interval_seconds):
         yield error(
             "ticker_silent",
             f"{one.slug} is due since {at(one.due_at)} and not queued: the last tick was {at(progress['ticked_at'])}",
-            "see that a `kiket-worker ticker` runs, and what it logs as ticker.failed",
+            TICKER_REMEDY,
             one.slug,
         )
     else:

@@ -73,11 +73,11 @@ def publish_waiting(
     The most urgent goes first. An error of `publish` ends it: what was published by then is marked so, the rest waits
     for the next call.
     """
+    wanted = {"republish_after_seconds": republish_after_seconds, "organization_id": organization_id}
+    every = wanted | {"run_ids": None, "run_limit": _LISTED}
     published, listed = 0, _LISTED
     while listed == _LISTED:
-        wanted = {"republish_after_seconds": republish_after_seconds, "organization_id": organization_id}
-        query = statement("runs_to_publish")
-        rows = database.rows(query, wanted | {"run_ids": None, "run_limit": _LISTED}, prepare=False)
+        rows = database.rows(statement("runs_to_publish"), every, prepare=False)
         run_ids, listed = [row["run_id"] for row in rows], len(rows)
         for start in range(0, listed, _BATCH):
             batch = wanted | {"run_ids": run_ids[start : start + _BATCH], "run_limit": _BATCH}

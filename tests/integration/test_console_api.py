@@ -15,13 +15,8 @@ from kiket_worker.ledger import freshness, history, organizations, overview, run
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request, Status
 from tests.support.console import API, Console
+from tests.support.dbt_scripts import FAILING
 from tests.support.refreshes import Refreshes
-
-FAILING = """
-start("a")
-write({"results": [result("a", "error", "column does not exist")]})
-sys.exit(1)
-"""
 
 
 @pytest.fixture

@@ -17,13 +17,9 @@ from kiket_worker.ledger import runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request
 from tests.support.console import Console
+from tests.support.dbt_scripts import FAILING
 from tests.support.refreshes import Refreshes
 
-FAILING = """
-start("a")
-write({"results": [result("a", "error", "column does not exist")]})
-sys.exit(1)
-"""
 DOCUMENT = Console(None, Path("/nowhere")).app().openapi()  # type: ignore[arg-type]  # nothing is asked of the ledger
 OPERATIONS = [(path, method) for path, methods in DOCUMENT["paths"].items() for method in methods]
 

@@ -17,14 +17,8 @@ from kiket_worker.ledger import runs, tokens
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request
 from tests.support.console import API, Console, Served
-from tests.support.dbt_scripts import IN_STEPS, until
+from tests.support.dbt_scripts import FAILING, IN_STEPS, until
 from tests.support.refreshes import Refreshes
-
-FAILING = """
-start("a")
-write({"results": [result("a", "error", "column does not exist")]})
-sys.exit(1)
-"""
 
 
 class Stream:

@@ -16,6 +16,7 @@ import pytest
 
 from kiket_worker.artifacts.store import Store, open_store
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS, QUEUE_SCHEDULED
+from kiket_worker.dev import rabbitmq
 from kiket_worker.doctor.capacity import examine_capacity
 from kiket_worker.doctor.finding import Finding
 from kiket_worker.doctor.services import examine_services, examine_store
@@ -83,7 +84,7 @@ def rabbitmqctl(folder: Path, *arguments: str) -> None:
     """The command on the node of a folder."""
     ports = json.loads((folder / "ports.json").read_text())
     subprocess.run(
-        ["/usr/lib/rabbitmq/bin/rabbitmqctl", "--node", "kiket@localhost", *arguments],
+        [Path(rabbitmq.executable()).with_name("rabbitmqctl"), "--node", "kiket@localhost", *arguments],
         env={"HOME": str(folder), "PATH": os.environ["PATH"], "ERL_EPMD_PORT": str(ports["epmd"])},
         check=True,
         capture_output=True,

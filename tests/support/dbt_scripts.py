@@ -24,6 +24,12 @@ wait_for("go_on_again")
 finish("b")
 write({"results": [result("a"), result("b")]})
 """
+# A model that Postgres refuses.
+FAILING = """
+start("a")
+write({"results": [result("a", "error", "column does not exist")]})
+sys.exit(1)
+"""
 
 _PROLOGUE = '''#!{python} {flags}
 import json, os, subprocess, sys, time
