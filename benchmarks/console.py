@@ -19,7 +19,7 @@ import psycopg
 from psycopg.rows import dict_row
 
 from benchmarks.figures import Benchmark, Figure, Target, machine
-from benchmarks.ledgers import filled
+from benchmarks.ledgers import LARGEST, filled
 from benchmarks.services import BenchmarkFailed, postgres_in, postgres_version, temporary_folder
 from benchmarks.turns import in_turns
 from kiket_worker.artifacts.directory import DirectoryStore
@@ -30,7 +30,7 @@ from kiket_worker.console.server import listen, server_of
 from kiket_worker.console.services import Services
 from kiket_worker.ledger import attempts, claims, freshness, history, overview, runs, tokens, usage
 from kiket_worker.ledger.database import Database
-from kiket_worker.ledger.runs import Position, Status
+from kiket_worker.ledger.runs import Position
 from kiket_worker.ledger.usage import Period
 from kiket_worker.telemetry.logs import set_up_logs
 from kiket_worker.tenants.schema import schema_name
@@ -67,7 +67,7 @@ class _Installation:
 
     def get(self, path: str, _turn: int) -> None:
         """Ask the console, as a page's reader and as a program at once."""
-        filled_in = path.format(run=self.run["run_id"], slug=self.slug, since=_day(10), month=_day(30))
+        filled_in = path.format(run=self.run["run_id"], slug=self.slug, since=_day(10), month=_day(30), largest=LARGEST)
         headers = {"Authorization": f"Bearer {self.token}", "Cookie": f"{SESSION_COOKIE}={self.token}"}
         self.connection.request("GET", filled_in, headers=headers)
         answer = self.connection.getresponse()
@@ -85,6 +85,9 @@ REQUESTS = {
     "runs_running": (f"{PREFIX}/runs?status=running", "the runs that go on"),
     "runs_of_organization": (f"{PREFIX}/runs?organization={{slug}}", "an organisation's newest runs"),
     "runs_failed_of_organization": (f"{PREFIX}/runs?organization={{slug}}&status=failed", "its failed runs"),
+    "runs_of_largest": (f"{PREFIX}/runs?organization={{largest}}", "the newest of who has a tenth of all runs"),
+    "runs_failed_of_largest": (f"{PREFIX}/runs?organization={{largest}}&status=failed", "its failed runs"),
+    "usage_of_largest": (f"{PREFIX}/usage?organization={{largest}}", "its usage of thirty days, by day"),
     "run": (f"{PREFIX}/runs/{{run}}", "a run with models and attempts"),
     "organization": (f"{PREFIX}/organizations/{{slug}}", "one organisation"),
     "settings": (f"{PREFIX}/organizations/{{slug}}/settings", "its settings"),
@@ -93,6 +96,7 @@ REQUESTS = {
     "overview_page": ("/", "the overview as a page, by the last look"),
     "organizations_page": ("/organizations", "organisations as a page"),
     "organization_page": ("/organizations/{slug}", "an organisation's page, with its history, models and usage"),
+    "organization_page_of_largest": ("/organizations/{largest}", "the same of who has a tenth of all runs"),
     "run_page": ("/runs/{run}", "a run's page, of one that has left nothing here"),
     "runs_page": ("/runs", "runs as a page"),
     "runs_page_filtered": ("/runs?organization={slug}&status=failed", "an organisation's failed runs as a page"),
@@ -113,9 +117,7 @@ QUERIES: dict[str, tuple[Callable[[_Installation], object], str]] = {
     ),
     "in_progress": (lambda one: runs.in_progress(one.database, 20), "the runs that go on"),
     "failures": (
-        lambda one: runs.page(
-            one.database, status=Status.FAILED, since=datetime.now(UTC) - timedelta(days=1), page_size=20
-        ),
+        lambda one: runs.failed_since(one.database, datetime.now(UTC) - timedelta(days=1), 20),
         "the last day's failures",
     ),
     "costliest": (

@@ -29,6 +29,7 @@ FIELDS = {
     "attempt": Field("integer", "The number of the attempt at the run, from 1."),
     "bundle_digest": Field("string", "The digest that names the dbt project as it was run."),
     "bytes": Field("integer", "Bytes stored, or bytes that the organisation's relations take."),
+    "changes": Field("array", "The settings that were changed, each with its new value."),
     "client": Field("string", "The address that a request came from."),
     "concurrency": Field("integer", "Refreshes that the worker does at a time."),
     "definitions_version": Field("integer", "The version of the organisation's definitions, from 1."),
@@ -54,6 +55,7 @@ FIELDS = {
     "relation": Field("string", "The name of a table or view in the organisation's schema."),
     "releases": Field("integer", "Releases whose changelogs were evaluated."),
     "replayable": Field("boolean", "Whether the bundle can be replayed."),
+    "requested_by": Field("string", "Who asked for it: a token by its id."),
     "role": Field("string", "The database role whose session it was."),
     "rows_affected": Field("integer", "Rows that the model wrote, as Postgres counts them."),
     "run_id": Field("string", "The run's id (UUID)."),
@@ -147,6 +149,18 @@ CONSOLE_FAILED = Event(
     "A request to the console could not be answered, for a reason that is not the caller's.",
     frozenset({"error_kind", "error"}),
     "By `error_kind`: see that Postgres answers and is migrated; report what is `internal`.",
+)
+CONSOLE_SETTINGS_CHANGED = Event(
+    "console.settings_changed",
+    logging.INFO,
+    "An organisation's settings were changed by API or page.",
+    frozenset({"organization", "requested_by", "changes"}),
+)
+CONSOLE_CANCEL_REQUESTED = Event(
+    "console.cancel_requested",
+    logging.INFO,
+    "A run was to end, by API or page: at once if it waited, else as soon as its worker hears of it.",
+    frozenset({"organization", "run_id", "requested_by"}),
 )
 CONSOLE_WAKING_FAILED = Event(
     "console.waking_failed",

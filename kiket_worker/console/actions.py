@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from uuid import UUID
 
+from kiket_worker import events
 from kiket_worker.console.access import visible_organization, visible_run
 from kiket_worker.console.services import Services
 from kiket_worker.contract import Reason
@@ -23,7 +24,6 @@ def request_refresh(
     caller: Holder,
     slug: str,
     *,
-    reason: Reason = Reason.MANUAL,
     full_refresh: bool = False,
     docs: bool = False,
     selection: Sequence[str] | None = None,
@@ -36,7 +36,33 @@ def request_refresh(
     A key is answered as the first time, whatever became of the organisation since. Raises `UnknownOrganization`,
     `OrganizationDisabled`, `OrganizationQuarantined`, `InvalidSlug`, and `UsageError` for a text that cannot be kept.
     """
-    organization = visible_organization(services, caller, slug)
+    return _refresh(
+        services,
+        caller,
+        visible_organization(services, caller, slug),
+        reason=Reason.MANUAL,
+        full_refresh=full_refresh,
+        docs=docs,
+        selection=selection,
+        requested_by=requested_by,
+        idempotency_key=idempotency_key,
+        traceparent=traceparent,
+    )
+
+
+def _refresh(
+    services: Services,
+    caller: Holder,
+    organization: Organization,
+    *,
+    reason: Reason,
+    full_refresh: bool,
+    docs: bool,
+    selection: Sequence[str] | None,
+    requested_by: str | None = None,
+    idempotency_key: str | None,
+    traceparent: str | None = None,
+) -> Run:
     if idempotency_key is not None:
         named = runs.named_by(services.database, organization.organization_id, idempotency_key)
         if named is not None:
@@ -48,9 +74,9 @@ def request_refresh(
         services.database,
         Request(
             organization_id=organization.organization_id,
-            organization_slug=slug,
+            organization_slug=organization.slug,
             reason=reason,
-            requested_by=requested_by or f"{_ASKER}{caller.token_id}",
+            requested_by=requested_by or _asker(caller),
             idempotency_key=idempotency_key,
             full_refresh=full_refresh,
             docs=docs,
@@ -73,10 +99,10 @@ def retry_run(services: Services, caller: Holder, run_id: UUID, *, idempotency_k
     found = freshness.of(services.database, earlier.organization_id)
     if found is None:
         raise UnknownOrganization(earlier.organization_slug)
-    return request_refresh(
+    return _refresh(
         services,
         caller,
-        found.organization.slug,  # As it is called now: its earlier slug may be another's.
+        found.organization,  # As it is called now: its earlier slug may be another's.
         reason=Reason.RETRY,
         full_refresh=earlier.full_refresh,
         docs=earlier.docs,
@@ -90,8 +116,11 @@ def cancel_run(services: Services, caller: Holder, run_id: UUID) -> Run:
 
     Raises `UnknownRun` and `RunNotCancellable`.
     """
-    visible_run(services, caller, run_id)
+    run = visible_run(services, caller, run_id)
     runs.cancel(services.database, run_id)
+    events.CONSOLE_CANCEL_REQUESTED.log(
+        organization=run.organization_slug, run_id=str(run_id), requested_by=_asker(caller)
+    )
     return runs.get(services.database, run_id)
 
 
@@ -126,4 +155,16 @@ def change_settings(
         use_plan_default=use_plan_default,
         docs=docs,
     )
+    given = {
+        "enabled": enabled,
+        "refresh_interval_hours": "plan" if use_plan_default else refresh_interval_hours,
+        "docs": docs,
+    }
+    changes = [f"{name}={value}".lower() for name, value in given.items() if value is not None]
+    if changes:
+        events.CONSOLE_SETTINGS_CHANGED.log(organization=slug, requested_by=_asker(caller), changes=changes)
     return organizations.find(services.database, slug)
+
+
+def _asker(caller: Holder) -> str:
+    return f"{_ASKER}{caller.token_id}"

@@ -8,7 +8,7 @@ from uuid import UUID
 from kiket_worker.ledger.database import Database, reading, statement
 from kiket_worker.ledger.organizations import PLAN_PARAMETERS, Organization, organization_of
 
-_OWN = ("lag_seconds", "last_success_run_id", "last_success_at", "is_outdated", "active_run_id")
+_OWN = ("lag_seconds", "last_success_run_id", "last_success_at", "outdated_seconds", "active_run_id")
 
 
 class State(StrEnum):
@@ -27,31 +27,16 @@ class State(StrEnum):
 class Freshness:
     """One organisation. `lag_seconds` is how long it has been due; 0 if it is not, None if it never will be.
 
-    It is outdated when its last success is longer ago than its interval.
+    `outdated_seconds` is the same of its last success: for how long that has been older than its interval.
     """
 
     organization: Organization
+    state: State
     lag_seconds: float | None
     last_success_run_id: UUID | None
     last_success_at: datetime | None
-    is_outdated: bool
+    outdated_seconds: float | None
     active_run_id: UUID | None
-
-    @property
-    def state(self) -> State:
-        """In one word. What keeps it from being refreshed counts more than how old it is."""
-        if self.organization.quarantine_reason:
-            return State.QUARANTINED
-        if not self.organization.enabled:
-            return State.PAUSED
-        if self.organization.due_at is None:
-            return State.NO_SCHEMA
-        if self.last_success_at is None:
-            return State.NEVER
-        if self.lag_seconds:
-            return State.LATE
-        # It was refreshed when it was due, and that came to nothing.
-        return State.FAILING if self.is_outdated else State.FRESH
 
 
 def page(
@@ -59,11 +44,15 @@ def page(
 ) -> list[Freshness]:
     """Organisations whose slug comes after `after`, by slug."""
     parameters = PLAN_PARAMETERS | {"organization_id": organization_id, "after": after, "page_size": page_size}
-    query = reading("standing", statement("organizations_page"))
     return [
-        Freshness(organization=organization_of(row), **{name: row[name] for name in _OWN})
-        for row in database.rows(query, parameters, prepare=False)
+        Freshness(organization=organization_of(row), state=State(row["state"]), **{name: row[name] for name in _OWN})
+        for row in database.rows(with_freshness(statement("organizations_page")), parameters, prepare=False)
     ]
+
+
+def with_freshness(query: bytes) -> bytes:
+    """A statement that reads the table `freshness`, with all that it reads put before it."""
+    return reading("standing", statement("freshness") + query)
 
 
 def of(database: Database, organization_id: int) -> Freshness | None:

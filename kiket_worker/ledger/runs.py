@@ -266,6 +266,12 @@ def in_progress(database: Database, limit: int) -> list[Run]:
     return [Run.from_row(row) for row in database.rows(statement("runs_in_progress"), {"run_limit": limit})]
 
 
+def failed_since(database: Database, moment: datetime, limit: int) -> list[Run]:
+    """The runs that failed at the moment or later, whenever they were queued; the newest failure first."""
+    rows = database.rows(statement("failed_since"), {"since": moment, "run_limit": limit})
+    return [Run.from_row(row) for row in rows]
+
+
 def _model(document: dict[str, Any]) -> RunModel:
     started_at = document["started_at"]
     return RunModel(**document | {"started_at": started_at and datetime.fromisoformat(started_at)})

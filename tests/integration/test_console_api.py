@@ -1,5 +1,7 @@
 """The API: what it lists, shows and changes."""
 
+import io
+import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,9 +13,10 @@ from uuid import UUID
 import httpx
 import pytest
 
-from kiket_worker.ledger import freshness, history, organizations, overview, runs
+from kiket_worker.ledger import freshness, history, organizations, overview, runs, tokens
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request, Status
+from kiket_worker.telemetry.logs import set_up_logs, silence_logs
 from tests.support.console import API, Console
 from tests.support.dbt_scripts import FAILING
 from tests.support.refreshes import Refreshes
@@ -181,7 +184,7 @@ def test_freshness_follows_runs(sample_database: Any, refreshes: Refreshes, ops:
 
 
 def test_an_organisation_whose_last_success_is_older_than_its_interval_is_failing_not_fresh(
-    sample_database: Any, refreshes: Refreshes, ops: httpx.Client
+    sample_database: Any, ledger: Database, refreshes: Refreshes, ops: httpx.Client
 ) -> None:
     refreshes.start(refreshes.request(), refreshes.services('build("a")')).wait()
     with sample_database.connect() as connection:
@@ -193,6 +196,9 @@ def test_an_organisation_whose_last_success_is_older_than_its_interval_is_failin
     refreshes.start(refreshes.request(), refreshes.services(FAILING)).wait()
     shown = ops.get(f"{API}/organizations/acme").json()
     assert (shown["state"], shown["lag_seconds"]) == ("failing", 0)
+    (outdated,) = [one for one in overview.look(ledger, {}, now=datetime.now(UTC)).outdated if one.slug == "acme"]
+    assert outdated.state == shown["state"]
+    assert outdated.outdated_seconds == pytest.approx((48 - shown["interval_hours"]) * 3600, abs=60)
     refreshes.start(refreshes.request(), refreshes.services('build("a")')).wait()
     assert ops.get(f"{API}/organizations/acme").json()["state"] == "fresh"
 
@@ -300,6 +306,76 @@ def test_runs_are_filtered(ledger: Database, ops: httpx.Client) -> None:
     assert listed("since=2026-01-01T00:00:00%2B02:00") == {cancelled, waiting}
 
 
+def test_the_overview_lists_the_least_fresh_whatever_keeps_them_from_it(
+    sample_database: Any, ledger: Database, refreshes: Refreshes
+) -> None:
+    for slug in ("acme", "blue-harbor", "north_star"):
+        refreshes.start(refreshes.request(slug), refreshes.services('build("a")')).wait()
+    with sample_database.connect() as connection:
+        connection.execute("set session_replication_role = replica")
+        for organization_id, days in ((1, 3), (2, 9), (3, 6)):
+            connection.execute(
+                "update kiket_analytics.runs set finished_at = finished_at - make_interval(days => %s)"
+                " where organization_id = %s",
+                [days, organization_id],
+            )
+        connection.execute(
+            "update kiket_analytics.analytics_settings set last_run_at = now() - interval '3 days'"
+            " where organization_id = 1"
+        )
+        connection.execute(
+            "update kiket_analytics.analytics_settings set quarantined_at = now(), quarantine_reason = 'killed three'"
+            " where organization_id = 2"
+        )
+        connection.execute("update kiket_analytics.analytics_settings set enabled = false where organization_id = 4")
+    plans, outdated = overview.fleet(ledger)
+    assert [(one.slug, one.state) for one in outdated] == [
+        ("blue-harbor", "quarantined"),
+        ("north_star", "failing"),
+        ("acme", "late"),
+    ]
+    assert (sum(plan.failing for plan in plans), sum(plan.late for plan in plans)) == (1, 1)
+    assert sum(plan.quarantined for plan in plans) == 1
+
+
+def test_a_run_that_waited_for_days_and_failed_today_is_among_todays_failures(
+    sample_database: Any, console: Console, refreshes: Refreshes
+) -> None:
+    for slug in ("acme", "blue-harbor"):
+        refreshes.start(refreshes.request(slug), refreshes.services(FAILING)).wait()
+    with sample_database.connect() as connection:
+        connection.execute("set session_replication_role = replica")
+        connection.execute("update kiket_analytics.runs set queued_at = queued_at - interval '9 days'")
+        connection.execute(
+            "update kiket_analytics.runs set finished_at = finished_at - interval '2 days' where organization_id = 2"
+        )
+    seen = overview.look(console.ledger, {}, now=datetime.now(UTC))
+    assert [run.organization_slug for run in seen.failures] == ["acme"]
+
+
+def test_who_changed_settings_or_cancelled_a_run_is_in_the_log(ops: httpx.Client, console: Console) -> None:
+    log = io.StringIO()
+    set_up_logs(log)
+    try:
+        ops.patch(f"{API}/organizations/acme/settings", json={"enabled": True, "refresh_interval_hours": 3})
+        ops.patch(f"{API}/organizations/acme/settings", json={"refresh_interval_hours": None})
+        ops.patch(f"{API}/organizations/acme/settings", json={})
+        run_id = ops.post(f"{API}/organizations/acme/refresh").json()["run_id"]
+        ops.post(f"{API}/runs/{run_id}/cancel")
+    finally:
+        silence_logs()
+    told = [json.loads(line) for line in log.getvalue().splitlines()]
+    (asker,) = {event["requested_by"] for event in told if "requested_by" in event}
+    (token,) = tokens.newest(console.ledger)
+    assert asker == f"token:{token.token_id}"
+    assert [event["changes"] for event in told if event["event"] == "console.settings_changed"] == [
+        ["enabled=true", "refresh_interval_hours=3"],
+        ["refresh_interval_hours=plan"],
+    ]
+    (cancelled,) = [event for event in told if event["event"] == "console.cancel_requested"]
+    assert (cancelled["organization"], cancelled["run_id"]) == ("acme", run_id)
+
+
 def test_the_overview_counts_what_there_is(refreshes: Refreshes, console: Console, sample_database: Any) -> None:
     for slug, script in (("acme", 'build("a")'), ("blue-harbor", FAILING)):
         refreshes.start(refreshes.request(slug), refreshes.services(script)).wait()
@@ -309,7 +385,8 @@ def test_the_overview_counts_what_there_is(refreshes: Refreshes, console: Consol
     assert sum(plan.organizations for plan in seen.plans) == 4
     assert sum(plan.enabled for plan in seen.plans) == 3
     assert sum(plan.never_refreshed for plan in seen.plans) == 1
-    assert [one.slug for one in seen.latest] == ["north_star"]
+    # The one whose refresh failed, and the one that waits for its first.
+    assert {one.slug: one.state for one in seen.outdated} == {"blue-harbor": "never", "north_star": "never"}
     assert [(run.organization_slug, run.error_kind) for run in seen.failures] == [("blue-harbor", "model_failed")]
     hour = datetime.now(UTC) - timedelta(hours=2)
     assert (seen.ended_since(hour, Status.SUCCEEDED), seen.ended_since(hour, Status.FAILED)) == (1, 1)

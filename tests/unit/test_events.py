@@ -27,7 +27,7 @@ FIELDS = {"organization", "run_id", "attempt", "worker", "model_id", "error_kind
     *("step_seconds", "signal", "records", "address"),
     *("releases", "bundle_digest", "replayable", "reasons", "answers"),
     *("definitions_version", "relation"),
-    "client",
+    *("client", "changes", "requested_by"),
 }
 
 

@@ -23,9 +23,9 @@ _ENDS = (Status.SUCCEEDED, Status.FAILED, Status.CANCELLED, Status.SKIPPED)
 
 @router.get("/")
 def show_overview(
-    request: Request, services: ServicesOf, viewer: Viewer, late: Annotated[int, Query(ge=1, le=1000)] = 1
+    request: Request, services: ServicesOf, viewer: Viewer, outdated: Annotated[int, Query(ge=1, le=1000)] = 1
 ) -> Response:
-    """The first page; an organisation's own is what it has of this. `late` is a page of the latest organisations."""
+    """The first page; an organisation's own is what it has of this. `outdated` is a page of the least fresh ones."""
     if viewer.organization_slug is not None:
         return redirect(f"/organizations/{quote(viewer.organization_slug, safe='')}")
     look = services.overview()
@@ -33,7 +33,7 @@ def show_overview(
         depths = services.depths()
     except KiketError:  # RabbitMQ does not answer; the ledger does, and what it says is no less true.
         depths = None
-    begin = (late - 1) * _PAGE_SIZE
+    begin = (outdated - 1) * _PAGE_SIZE
     return render(
         request,
         "_overview.html.jinja" if is_part(request, PART) else "overview.html.jinja",
@@ -42,9 +42,9 @@ def show_overview(
         depths=depths,
         failed=look.ended_since(look.at - timedelta(days=1), Status.FAILED),
         succeeded=look.ended_since(look.at - timedelta(days=1), Status.SUCCEEDED),
-        late_page=late,
-        latest=look.latest[begin : begin + _PAGE_SIZE],
-        has_more_late=len(look.latest) > begin + _PAGE_SIZE,
+        outdated_page=outdated,
+        outdated=look.outdated[begin : begin + _PAGE_SIZE],
+        has_more_outdated=len(look.outdated) > begin + _PAGE_SIZE,
         ends=_ENDS,
         hours=throughput_of(look),
     )

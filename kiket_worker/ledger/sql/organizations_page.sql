@@ -1,30 +1,23 @@
--- One page of organisations by slug, with what of their runs is newest. Parameters: those of `standing`, which is put
--- before this statement; organization_id, null for all; after, the last slug of the page before, null for the first page;
--- page_size. Reads only. To be planned for the values that are given, not prepared.
+-- One page of organisations by slug, with the run that each has in hand: the one that is executed, or else the one that
+-- waits. Parameters: those of `freshness`, which is put before this statement; organization_id, null for all; after, the
+-- last slug of the page before, null for the first page; page_size. Reads only.
+-- To be planned for the values that are given, not prepared.
 select
-    standing.*,
-    success.run_id as last_success_run_id,
-    success.finished_at as last_success_at,
-    coalesce(success.finished_at + make_interval(hours => standing.interval_hours) < now(), false) as is_outdated,
-    active.run_id as active_run_id
-from standing
-left join lateral (
-    select run.run_id, run.finished_at
-    from kiket_analytics.runs as run
-    where run.organization_id = standing.organization_id and run.status = 'succeeded'
-    order by run.queued_at desc, run.run_id desc
-    limit 1
-) as success on true
-left join lateral (
-    -- The one that is executed, or else the one that waits.
-    select run.run_id
-    from kiket_analytics.runs as run
-    where run.organization_id = standing.organization_id
-        and run.status in ('queued', 'running', 'built', 'archived')
-    order by run.status = 'queued'
-    limit 1
-) as active on true
-where (%(organization_id)s::bigint is null or standing.organization_id = %(organization_id)s)
-    and (%(after)s::text is null or standing.slug > %(after)s)
-order by standing.slug
+    freshness.*,
+    coalesce(
+        (
+            select run.run_id
+            from kiket_analytics.runs as run
+            where run.organization_id = freshness.organization_id and run.status in ('running', 'built', 'archived')
+        ),
+        (
+            select run.run_id
+            from kiket_analytics.runs as run
+            where run.organization_id = freshness.organization_id and run.status = 'queued'
+        )
+    ) as active_run_id
+from freshness
+where (%(organization_id)s::bigint is null or freshness.organization_id = %(organization_id)s)
+    and (%(after)s::text is null or freshness.slug > %(after)s)
+order by freshness.slug
 limit %(page_size)s

@@ -14,6 +14,7 @@ select
     cadence.hours as interval_hours,
     settings.last_run_at,
     settings.quarantine_reason,
+    settings.updated_at,
     settings.engine,
     coalesce(settings.docs, false) as docs,
     tenant.can_have_schema,
@@ -35,6 +36,7 @@ cross join lateral (
             where lease.schema_name = 'analytics_org_' || replace(organization.slug, '-', '_')
                 and lease.organization_id is distinct from organization.id
         )
+    offset 0  -- Looked up once, and not in each place where it is used.
 ) as tenant (can_have_schema)
 cross join lateral (
     select case
