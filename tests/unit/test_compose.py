@@ -157,7 +157,7 @@ def test_files_that_are_mounted_are_there() -> None:
 
 
 def test_the_script_makes_every_secret_and_its_owner_alone_may_look(secrets: Path) -> None:
-    assert {path.name for path in secrets.iterdir()} == set(DOCUMENT["secrets"])
+    assert {path.name for path in secrets.iterdir() if path.is_file()} == set(DOCUMENT["secrets"])
     assert stat.S_IMODE(secrets.stat().st_mode) == 0o700
     for name, secret in DOCUMENT["secrets"].items():
         assert secret == {"file": f"secrets/{name}"}
@@ -185,10 +185,23 @@ def test_the_product_reads_the_secrets_as_they_are_made(secrets: Path, monkeypat
 def test_the_script_keeps_what_is_there_and_follows_what_was_replaced(tmp_path: Path) -> None:
     def make() -> dict[str, str]:
         subprocess.run([ROOT / "deploy" / "make-secrets", tmp_path], check=True, capture_output=True)
-        return {path.name: path.read_text() for path in tmp_path.iterdir()}
+        return {path.name: path.read_text() for path in tmp_path.iterdir() if path.is_file()}
 
     first = make()
     assert make() == first
     (tmp_path / "ledger-password").unlink()
     second = make()
     assert {name for name in first if first[name] != second[name]} == {"ledger-password", "database-url"}
+
+
+def test_the_script_keeps_an_address_that_somebody_has_written(tmp_path: Path) -> None:
+    command = [ROOT / "deploy" / "make-secrets", tmp_path]
+    subprocess.run(command, check=True, capture_output=True)
+    url = tmp_path / "database-url"
+    url.unlink()
+    url.write_text("postgresql://kiket_ledger:secret@db.example.org/kiket\n")
+    (tmp_path / "ledger-password").unlink()
+    again = subprocess.run(command, check=True, capture_output=True, text=True)
+    assert url.read_text() == "postgresql://kiket_ledger:secret@db.example.org/kiket\n"
+    assert "database-url stays as somebody has written it\n" in again.stdout
+    assert "secret@" not in again.stdout
