@@ -39,6 +39,7 @@ def examine_installation(
         )
     if settings.isolation is IsolationMode.SHARED:
         yield from _shared_role(database, settings)
+        yield from _strange_schemas(database)
         return
     try:
         roles.check(database)
@@ -46,6 +47,7 @@ def examine_installation(
         yield error(fault.kind, str(fault), _SET_UP_AGAIN)
         return
     yield from _keys(database, settings)
+    yield from _strange_schemas(database)
     yield from _rights(database)
     yield from examine_grants(database)
     yield from _passwords(database, address)
@@ -91,10 +93,14 @@ def _keys(database: Database, settings: Settings) -> Iterator[Finding]:
             f"no organisation has these schemas any more: {', '.join(row['gone_tenants'])}",
             "remove each with `kiket-worker tenants drop`, giving its name without `analytics_org_` as the slug",
         )
-    if row["strange_schemas"]:
+
+
+def _strange_schemas(database: Database) -> Iterator[Finding]:
+    if rows := database.rows(statement("strange_schemas", __package__)):
         yield warning(
             "schema_without_tenant",
-            f"these schemas are no organisation's, and nobody refreshes them: {', '.join(row['strange_schemas'])}",
+            "these schemas are no organisation's, and nobody refreshes them: "
+            f"{', '.join(row['schema_name'] for row in rows)}",
             "drop them by hand, if nobody needs them",
         )
 

@@ -224,7 +224,9 @@ def test_what_is_left_of_an_organisation_that_is_gone_is_found_and_dropped(patie
     assert "tenant_without_organization" not in patient.examine()
 
 
-def test_a_schema_that_nobody_knows_is_told(patient: Patient) -> None:
+@pytest.mark.parametrize("variables", [{}, {"KIKET_ISOLATION": "shared", "KIKET_TENANT_KEYS": None}])
+def test_a_schema_that_nobody_knows_is_told(patient: Patient, variables: dict[str, object]) -> None:
+    patient.variables = variables
     patient.installation.execute("create schema analytics_org_nobodys")
     assert "analytics_org_nobodys" in patient.examine()["schema_without_tenant"].message
 

@@ -1,18 +1,6 @@
--- Schemas and roles of organisations that nobody refreshes any more, and tenants whose passwords are of an older key.
--- Parameters: key_version. Reads catalogs and the ledger.
+-- Tenants whose organisation is gone or has another slug, and those whose passwords are of an older key.
+-- Parameters: key_version. Reads the ledger.
 select
-    array(
-        select nspname::text
-        from pg_namespace
-        where nspname ~ '^analytics_org_'
-            and not exists (select from kiket_analytics.tenants as tenant where tenant.schema_name = nspname)
-            and not exists (
-                select from public.organizations as organization
-                where 'analytics_org_' || replace(organization.slug, '-', '_') = nspname
-            )
-        order by nspname
-        limit 20
-    ) as strange_schemas,
     array(
         select tenant.schema_name
         from kiket_analytics.tenants as tenant
