@@ -1,6 +1,7 @@
 """What the console changes: the same for the API and for the pages."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from uuid import UUID
 
 from kiket_worker import events
@@ -36,54 +37,30 @@ def request_refresh(
     A key is answered as the first time, whatever became of the organisation since. Raises `UnknownOrganization`,
     `OrganizationDisabled`, `OrganizationQuarantined`, `InvalidSlug`, and `UsageError` for a text that cannot be kept.
     """
-    return _refresh(
-        services,
-        caller,
-        visible_organization(services, caller, slug),
-        reason=Reason.MANUAL,
+    organization = visible_organization(services, caller, slug)
+    request = Request(
+        organization_id=organization.organization_id,
+        organization_slug=organization.slug,
+        requested_by=requested_by,
+        idempotency_key=idempotency_key,
         full_refresh=full_refresh,
         docs=docs,
         selection=selection,
-        requested_by=requested_by,
-        idempotency_key=idempotency_key,
         traceparent=traceparent,
     )
+    return _refresh(services, caller, organization, request)
 
 
-def _refresh(
-    services: Services,
-    caller: Holder,
-    organization: Organization,
-    *,
-    reason: Reason,
-    full_refresh: bool,
-    docs: bool,
-    selection: Sequence[str] | None,
-    requested_by: str | None = None,
-    idempotency_key: str | None,
-    traceparent: str | None = None,
-) -> Run:
-    if idempotency_key is not None:
-        named = runs.named_by(services.database, organization.organization_id, idempotency_key)
+def _refresh(services: Services, caller: Holder, organization: Organization, request: Request) -> Run:
+    """Ask for it, as the caller's where the request names nobody."""
+    if request.idempotency_key is not None:
+        named = runs.named_by(services.database, organization.organization_id, request.idempotency_key)
         if named is not None:
             return runs.get(services.database, named)
-    if requested_by is not None and requested_by.startswith(_ASKER):
+    if request.requested_by is not None and request.requested_by.startswith(_ASKER):
         raise UsageError(f"requested_by begins with {_ASKER}, which only the console itself writes: leave it out.")
     check_refreshable(organization)
-    accepted = submit(
-        services.database,
-        Request(
-            organization_id=organization.organization_id,
-            organization_slug=organization.slug,
-            reason=reason,
-            requested_by=requested_by or _asker(caller),
-            idempotency_key=idempotency_key,
-            full_refresh=full_refresh,
-            docs=docs,
-            selection=selection,
-            traceparent=traceparent,
-        ),
-    )
+    accepted = submit(services.database, replace(request, requested_by=request.requested_by or _asker(caller)))
     services.wake(organization.organization_id)
     return runs.get(services.database, accepted.run_id)
 
@@ -99,16 +76,16 @@ def retry_run(services: Services, caller: Holder, run_id: UUID, *, idempotency_k
     found = freshness.of(services.database, earlier.organization_id)
     if found is None:
         raise UnknownOrganization(earlier.organization_slug)
-    return _refresh(
-        services,
-        caller,
-        found.organization,  # As it is called now: its earlier slug may be another's.
+    request = Request(
+        organization_id=earlier.organization_id,
+        organization_slug=found.organization.slug,  # As it is called now: its earlier slug may be another's.
         reason=Reason.RETRY,
+        idempotency_key=idempotency_key,
         full_refresh=earlier.full_refresh,
         docs=earlier.docs,
         selection=earlier.selection,
-        idempotency_key=idempotency_key,
     )
+    return _refresh(services, caller, found.organization, request)
 
 
 def cancel_run(services: Services, caller: Holder, run_id: UUID) -> Run:
