@@ -13,7 +13,8 @@ from kiket_worker.ledger.organizations import PLAN_PARAMETERS
 from kiket_worker.ledger.runs import Run, Status
 from kiket_worker.ledger.usage import Costly
 
-_SHOWN = 20
+# Runs in progress and failures that are listed at most.
+SHOWN = 20
 _LEAST_FRESH = 200
 _HOURS = 72
 
@@ -82,8 +83,8 @@ def look(database: Database, prices: Mapping[str, Decimal], *, now: datetime) ->
         at=now,
         plans=plans,
         outdated=outdated,
-        in_progress=runs.in_progress(database, _SHOWN),
-        failures=runs.failed_since(database, now - timedelta(days=1), _SHOWN),
+        in_progress=runs.in_progress(database, SHOWN),
+        failures=runs.failed_since(database, now - timedelta(days=1), SHOWN),
         hours=throughput(database, hours=_HOURS),
         costliest=usage.costliest(database, prices, month=now.astimezone(UTC).date().replace(day=1), limit=10),
     )

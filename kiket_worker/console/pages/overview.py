@@ -10,7 +10,7 @@ from kiket_worker.console.access import ServicesOf
 from kiket_worker.console.pages.rendering import is_part, redirect, render
 from kiket_worker.console.pages.session import Viewer, pages_router
 from kiket_worker.errors import KiketError
-from kiket_worker.ledger.overview import Overview
+from kiket_worker.ledger.overview import SHOWN, Overview
 from kiket_worker.ledger.runs import Status
 
 router = pages_router()
@@ -40,6 +40,7 @@ def show_overview(
         look=look,
         now=datetime.now(UTC),
         depths=depths,
+        shown=SHOWN,
         failed=look.ended_since(look.at - timedelta(days=1), Status.FAILED),
         succeeded=look.ended_since(look.at - timedelta(days=1), Status.SUCCEEDED),
         outdated_page=outdated,
