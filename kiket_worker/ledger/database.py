@@ -100,13 +100,13 @@ class Database:
             raise PostgresUnreachable(f"Postgres at DATABASE_URL cannot be reached: {fault}") from fault
 
     @contextmanager
-    def transaction(self) -> Iterator[Connection]:
-        """One transaction on a pooled connection: committed at the end, rolled back by an exception.
+    def transaction(self, *, timeout_seconds: float = _CONNECT_TIMEOUT_SECONDS) -> Iterator[Connection]:
+        """One transaction on a pooled connection, had in that time: committed at the end, rolled back by an exception.
 
         Raises `PostgresUnreachable` when the connection cannot be had, breaks or may only read, `LedgerNotMigrated`
         when the ledger's tables are not there, and `LedgerForbidden` when the login may not use them.
         """
-        with translated(), self._pool.connection() as connection:
+        with translated(), self._pool.connection(timeout_seconds) as connection:
             yield connection
 
     def rows(

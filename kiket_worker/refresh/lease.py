@@ -53,9 +53,9 @@ def _keep(
     connection: Connection | None = None
     while not ended.wait(ttl_seconds / _RENEWALS_PER_TTL):
         try:
-            connection = connection or _autocommitting(database, ttl_seconds)
+            connection = connection or _connected(database, ttl_seconds)
             asked_at = time.monotonic()
-            if attempts.renew(connection, claim, ttl_seconds):
+            if _renew(database, connection, claim, ttl_seconds):
                 cancellation.cancel(RunCancelled(f"run {claim.run.run_id} was cancelled on request"))
             renewed_at = asked_at
             cancellation.allow(renewed_at + ttl_seconds)
@@ -72,7 +72,19 @@ def _keep(
         connection.close()
 
 
-def _autocommitting(database: Database, ttl_seconds: float) -> Connection:
-    connection = database.connect(timeout_seconds=ttl_seconds / _RENEWALS_PER_TTL)
+def _connected(database: Database, ttl_seconds: float) -> Connection | None:
+    """A connection of the keeper's own; None where no new one is to be had."""
+    try:
+        connection = database.connect(timeout_seconds=ttl_seconds / _RENEWALS_PER_TTL)
+    except PostgresUnreachable:
+        return None
     connection.autocommit = True
     return connection
+
+
+def _renew(database: Database, connection: Connection | None, claim: Claim, ttl_seconds: float) -> bool:
+    if connection:
+        return attempts.renew(connection, claim, ttl_seconds)
+    # Postgres may refuse new sessions, and let those that are open go on: its password was changed, or all are taken.
+    with database.transaction(timeout_seconds=ttl_seconds / _RENEWALS_PER_TTL) as pooled:
+        return attempts.renew(pooled, claim, ttl_seconds)

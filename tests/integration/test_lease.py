@@ -22,20 +22,28 @@ from tests.support.sessions import lives
 
 
 class Unreliable:
-    """The ledger's database, whose connections can be refused; it remembers those that it gave."""
+    """The ledger's database, whose connections can be refused, new ones or all; it remembers those that it gave."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self.refused = 0
         self.refusing = False
+        self.refusing_new = False
         self.given: list[Connection] = []
 
     def connect(self, *, timeout_seconds: float = 10) -> Connection:
-        if self.refusing:
+        if self.refusing or self.refusing_new:
             self.refused += 1
             raise PostgresUnreachable("refused")
         self.given.append(self._database.connect())
         return self.given[-1]
+
+    @contextmanager
+    def transaction(self, *, timeout_seconds: float) -> Iterator[Connection]:
+        if self.refusing:
+            raise PostgresUnreachable("no connection is left")
+        with self._database.transaction(timeout_seconds=timeout_seconds) as connection:
+            yield connection
 
 
 @pytest.fixture
@@ -156,6 +164,20 @@ def test_a_refused_connection_within_the_leases_time_does_no_harm(
     with keep(3):
         until(lambda: unreliable.refused, "a refusal")
         unreliable.refusing = False
+        until_renewed(refreshes)
+    assert cancellation.reason is None
+
+
+def test_where_new_sessions_are_refused_those_of_the_pool_renew_the_lease(
+    refreshes: Refreshes, keep: Keep, unreliable: Unreliable, cancellation: Cancellation
+) -> None:
+    unreliable.refusing_new = True
+    with keep(0.3):
+        until_renewed(refreshes)
+        until_renewed(refreshes)
+        assert unreliable.given == []
+        unreliable.refusing_new = False
+        until(lambda: unreliable.given, "the keeper to connect")
         until_renewed(refreshes)
     assert cancellation.reason is None
 
