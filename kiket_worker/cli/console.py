@@ -7,6 +7,7 @@ import typer
 
 from kiket_worker.artifacts.store import store_of
 from kiket_worker.dbt.connection import DbtConnection
+from kiket_worker.ledger import connections
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.level import check_level
 from kiket_worker.queue.depths import queue_depths
@@ -18,10 +19,6 @@ from kiket_worker.tenants.twins import Twins
 
 if TYPE_CHECKING:
     from kiket_worker.definitions.dashboards.preview import Previews
-
-# Threads that answer requests at the same time are as many as the pool of the web framework has, 40; few of them are in
-# the database at a time.
-_CONNECTIONS = 10
 
 
 def console(
@@ -50,7 +47,7 @@ def console(
 
     own_host, own_port = host_and_port(settings.console_address)
     address = f"{_bracketed(own_host if host is None else host)}:{own_port if port is None else port}"
-    with Database(settings.database_url.get_secret_value(), max_connections=_CONNECTIONS) as database:
+    with Database(settings.database_url.get_secret_value(), max_connections=connections.OF_A_CONSOLE) as database:
         check_level(database)
 
         def publish(organization_ids: Sequence[int]) -> None:
@@ -67,7 +64,8 @@ def console(
                 streams=settings.console_streams,
                 previews=_previews(settings, database),
             )
-            serve(create_app(services), address, proxies=settings.console_proxies)
+            with services.overview:
+                serve(create_app(services), address, proxies=settings.console_proxies)
 
 
 def _previews(settings: Settings, database: Database) -> "Previews | None":

@@ -10,6 +10,7 @@ from kiket_worker import events
 from kiket_worker.cli.monitoring import monitored
 from kiket_worker.cli.signals import Signals
 from kiket_worker.errors import UsageError
+from kiket_worker.ledger import connections
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.level import check_level
 from kiket_worker.queue.broker import MemoryBroker, QuorumBroker, open_broker
@@ -54,10 +55,10 @@ def worker(
 
 
 def open_database(settings: Settings, threads: int) -> Database:
-    """The ledger with a connection for each thread that refreshes, and some for ticking and looking."""
+    """The ledger, for a process with so many threads that refresh."""
     return Database(
         settings.database_url.get_secret_value(),
-        max_connections=2 * threads + 2,
+        max_connections=connections.pooled(threads),
         idle_in_transaction_seconds=settings.lease_ttl_seconds,
     )
 

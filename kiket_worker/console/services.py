@@ -35,7 +35,7 @@ class Services:
     previews: Previews | None = None
 
     @cached_property
-    def overview(self) -> Callable[[], Overview]:
+    def overview(self) -> Glance[Overview]:
         """The installation at a glance, as it was ten seconds ago or, if nobody has looked, a minute at most.
 
         Raises `KiketError` where the ledger does not answer.

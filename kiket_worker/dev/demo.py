@@ -21,7 +21,7 @@ from kiket_worker.dev import environment, postgres, sample
 from kiket_worker.dev.inspection import DictConnection, Refreshed, faults_of
 from kiket_worker.dev.report import OrganizationReport, Week, write_report
 from kiket_worker.dev.secrets import secrets_of
-from kiket_worker.ledger import organizations, runs
+from kiket_worker.ledger import connections, organizations, runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.outbox import Waiting
 from kiket_worker.ledger.runs import RunId, Status
@@ -90,7 +90,7 @@ def run_demo(directory: Path, tell: Callable[[str], None]) -> DemoResult:
         url = environment.load_platform(admin_url, DATABASE, specs, now=now)
         own = environment.set_up_roles(url, secrets_of(directory))
         settings = settings.model_copy(update={"database_url": SecretStr(own)})
-        with Database(own, max_connections=2 * settings.concurrency + 2) as database:
+        with Database(own, max_connections=connections.pooled(settings.concurrency)) as database:
             _prepare_schedule(database, now)
             _record_earlier_usage(url, now)
             return _refresh_and_check(settings, database, url, directory, tell)

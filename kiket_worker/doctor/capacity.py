@@ -5,6 +5,7 @@ from math import ceil
 from typing import Any
 
 from kiket_worker.doctor.finding import Finding, error, warning
+from kiket_worker.ledger import connections
 from kiket_worker.ledger.backlog import Backlog, measure, waiting_runs
 from kiket_worker.ledger.database import Database, reading, statement
 from kiket_worker.ledger.organizations import PLAN_PARAMETERS
@@ -15,6 +16,8 @@ _SILENT_SECONDS = 900
 # Above it, what comes in bursts waits for long (docs/operations.md, Sizing).
 BUSY_SHARE = 0.7
 _LONG_SECONDS = 3600
+# As deploy/kubernetes has them: what runs cannot be seen, as a pool that rests has no connection.
+_TICKERS, _CONSOLES = 2, 2
 # Ticks that may be missed before the ticker counts as silent.
 _MISSED_TICKS = 3
 _LOOK_SECONDS = 30
@@ -81,18 +84,13 @@ def judge_load(load: Mapping[str, Any], waiting: int, concurrency: int) -> Itera
         )
 
 
-def connections_of_a_worker(concurrency: int) -> tuple[int, int]:
-    """What a worker may have open at most: as the login of DATABASE_URL, and as organisations' roles."""
-    # The pool (cli/worker.py), a heartbeat for each refresh; its look at the role, and dbt's two threads.
-    return 2 * concurrency + 2 + concurrency, 3 * concurrency
-
-
 def judge_connections(load: Mapping[str, Any], concurrency: int) -> Iterator[Finding]:
     """Whether all that may be opened could be: `load` is the row of `sql/load.sql`."""
     workers = max(1, load["workers"])
-    own, tenants = connections_of_a_worker(concurrency)
-    ticker = 2 * concurrency + 2
-    needed = workers * (own + tenants) + ticker
+    own, tenants = connections.of_a_worker(concurrency)
+    needed_by_login = workers * own + _TICKERS * connections.pooled(concurrency) + _CONSOLES * connections.OF_A_CONSOLE
+    needed = needed_by_login + workers * tenants
+    who = f"{workers} workers with {concurrency} refreshes at a time, {_TICKERS} tickers and {_CONSOLES} consoles"
     limits = {
         f"max_connections leaves {load['server_connections']}": load["server_connections"],
         f"the database's limit is {load['database_connections']}": load["database_connections"],
@@ -101,15 +99,14 @@ def judge_connections(load: Mapping[str, Any], concurrency: int) -> Iterator[Fin
         if 0 <= limit < needed + load["others"]:
             yield error(
                 "connections_short",
-                f"{workers} workers with {concurrency} refreshes at a time and a ticker may open {needed} connections "
-                f"beside {load['others']} of others, and {words}",
+                f"{who} may open {needed} connections beside {load['others']} of others, and {words}",
                 "raise the limit, or have fewer workers, or a lower KIKET_CONCURRENCY",
             )
-    if 0 <= load["login_connections"] < workers * own + ticker:
+    if 0 <= load["login_connections"] < needed_by_login:
         yield error(
             "connections_short",
-            f"{workers} workers with {concurrency} refreshes at a time and a ticker may open {workers * own + ticker} "
-            f"connections as the login of DATABASE_URL, whose limit is {load['login_connections']}",
+            f"{who} may open {needed_by_login} connections as the login of DATABASE_URL, whose limit is "
+            f"{load['login_connections']}",
             "`alter role … connection limit -1`, or have fewer workers, or a lower KIKET_CONCURRENCY",
         )
 

@@ -84,6 +84,23 @@ def test_a_look_that_fails_leaves_the_last_one_until_it_is_too_old() -> None:
     assert glance() == world.looks
 
 
+def test_where_it_is_kept_it_looks_though_nobody_comes() -> None:
+    world = World()
+    with Glance(world.look, fresh_seconds=0.001, stale_seconds=0.01) as glance:
+        until(lambda: world.looks > 3, "looks that nobody has asked for")
+        world.fails = True
+        looks = world.looks
+        until(lambda: world.looks > looks + 1, "looks in vain")
+        world.fails = False
+        world.may_go_on.clear()
+        looks = world.looks
+        until(lambda: world.looks > looks, "another look")
+        world.may_go_on.set()
+    looks = world.looks
+    assert glance() >= looks
+    assert not [one for one in threading.enumerate() if one.name.endswith("(_keep)")]
+
+
 def test_looking_takes_a_twentieth_of_the_time_at_most() -> None:
     world = World()
     world.takes = 3

@@ -94,3 +94,9 @@ def test_too_few_connections_are_told_of(values: dict[str, Any], words: str) -> 
     findings = list(judge_connections(LOAD | values, 2))
     assert {finding.kind for finding in findings} == {"connections_short"}
     assert any(words in finding.message for finding in findings)
+
+
+def test_every_process_that_opens_connections_is_counted() -> None:
+    """Two workers with 8 and 6, two tickers with 6, two consoles with 10, and 3 of others."""
+    assert list(judge_connections(LOAD | {"server_connections": 63, "login_connections": 48}, 2)) == []
+    assert len(list(judge_connections(LOAD | {"server_connections": 62, "login_connections": 47}, 2))) == 2
