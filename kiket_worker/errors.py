@@ -74,6 +74,13 @@ class SchemaTaken(InvalidSlug):
     kind = "organization_schema_taken"
 
 
+def told_to_organization(fault: KiketError, slug: str) -> KiketError:
+    """What the organisation itself may read of a fault: nothing of another one, not even that it exists."""
+    if isinstance(fault, SchemaTaken):
+        return InvalidSlug(f"slug {slug!r} gives no schema that can be the organisation's own: rename the organisation")
+    return fault
+
+
 class UnknownTenant(UsageError):
     """No organisation was provisioned under this slug."""
 

@@ -8,7 +8,7 @@ from kiket_worker import events
 from kiket_worker.console.access import visible_organization, visible_run
 from kiket_worker.console.services import Services
 from kiket_worker.contract import Reason
-from kiket_worker.errors import InvalidSlug, SchemaTaken, UnknownOrganization, UsageError
+from kiket_worker.errors import SchemaTaken, UnknownOrganization, UsageError, told_to_organization
 from kiket_worker.ledger import freshness, organizations, runs
 from kiket_worker.ledger.organizations import Organization
 from kiket_worker.ledger.runs import Request, Run
@@ -35,7 +35,8 @@ def request_refresh(
     """Ask for a refresh and give the run that serves it: a new one, one that waits, or the one that the key has named.
 
     A key is answered as the first time, whatever became of the organisation since. Raises `UnknownOrganization`,
-    `OrganizationDisabled`, `OrganizationQuarantined`, `InvalidSlug`, and `UsageError` for a text that cannot be kept.
+    `OrganizationDisabled`, `OrganizationQuarantined`, `InvalidSlug` or `SchemaTaken` as `change_settings` does, and
+    `UsageError` for a text that cannot be kept.
     """
     organization = visible_organization(services, caller, slug)
     request = Request(
@@ -60,9 +61,19 @@ def _refresh(services: Services, caller: Holder, organization: Organization, req
     if request.requested_by is not None and request.requested_by.startswith(_ASKER):
         raise UsageError(f"requested_by begins with {_ASKER}, which only the console itself writes: leave it out.")
     check_refreshable(organization)
+    _check_schema(services, caller, organization.slug, organization.organization_id)
     accepted = submit(services.database, replace(request, requested_by=request.requested_by or _asker(caller)))
     services.wake(organization.organization_id)
     return runs.get(services.database, accepted.run_id)
+
+
+def _check_schema(services: Services, caller: Holder, slug: str, organization_id: int) -> None:
+    try:
+        check_own_schema(services.database, slug, organization_id)
+    except SchemaTaken as fault:
+        if caller.organization_id is None:
+            raise
+        raise told_to_organization(fault, slug) from None
 
 
 def retry_run(services: Services, caller: Holder, run_id: UUID, *, idempotency_key: str | None = None) -> Run:
@@ -118,12 +129,7 @@ def change_settings(
     """
     organization_id = visible_organization(services, caller, slug).organization_id
     if enabled:
-        try:
-            check_own_schema(services.database, slug, organization_id)
-        except SchemaTaken:
-            if caller.organization_id is None:
-                raise
-            raise InvalidSlug(slug) from None  # Nobody learns that another organisation exists.
+        _check_schema(services, caller, slug, organization_id)
     organizations.save_settings(
         services.database,
         organization_id,

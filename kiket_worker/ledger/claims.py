@@ -13,6 +13,7 @@ from kiket_worker.errors import (
     OrganizationGone,
     OrganizationQuarantined,
     SchemaTaken,
+    told_to_organization,
 )
 from kiket_worker.ledger import leases
 from kiket_worker.ledger.database import Connection, Database, statement
@@ -159,7 +160,7 @@ def _schema_of_another(connection: Connection, schema: str, organization_id: int
 
 
 def _skip(connection: Connection, run: Run, obstacle: KiketError) -> None:
+    told = told_to_organization(obstacle, run.organization_slug)
     connection.execute(
-        statement("mark_skipped"),
-        {"run_id": run.run_id, "error_kind": obstacle.kind, "error_message": str(obstacle)},
+        statement("mark_skipped"), {"run_id": run.run_id, "error_kind": told.kind, "error_message": str(told)}
     )

@@ -483,6 +483,9 @@ def test_of_two_slugs_that_give_one_schema_the_second_is_skipped(
     assert isinstance(answer, NotClaimed)
     assert answer.skipped_for is not None
     assert (answer.status, answer.skipped_for.kind) == (Status.SKIPPED, "organization_schema_taken")
+    # The run is its organisation's to read, which learns of no other.
+    (ended,) = [run for run in runs.list_newest(ledger, limit=2) if run.status is Status.SKIPPED]
+    assert (ended.error_kind, "50" in str(ended.error_message)) == ("organization_slug_invalid", False)
     lease = lease_of(sample_database, "analytics_org_a_b")
     assert (lease["organization_id"], lease["epoch"]) == (50, 1)
 

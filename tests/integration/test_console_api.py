@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
 import httpx
 import pytest
 
-from kiket_worker.ledger import freshness, history, organizations, overview, runs, tokens
+from kiket_worker.ledger import claims, freshness, organizations, overview, runs, tokens
 from kiket_worker.ledger.database import Database
-from kiket_worker.ledger.runs import Request, Status
+from kiket_worker.ledger.runs import Request
 from kiket_worker.telemetry.logs import set_up_logs, silence_logs
+from kiket_worker.tenants.schema import schema_name
 from tests.support.console import API, Console
 from tests.support.dbt_scripts import FAILING
 from tests.support.refreshes import Refreshes
@@ -213,13 +213,32 @@ def test_whose_schema_it_would_be_is_told_to_operators_only(
     sample_database.execute(
         "insert into kiket_analytics.leases (schema_name, organization_id) values ('analytics_org_blue_harbor', 2)"
     )
-    path = f"{API}/organizations/blue_harbor/settings"
+    path = f"{API}/organizations/blue_harbor"
     with console.serving() as served, served.client(50) as own:
-        answers = {client: client.patch(path, json={"enabled": True}) for client in (own, ops)}
-    assert {client: answer.status_code for client, answer in answers.items()} == {own: 409, ops: 409}
-    assert answers[ops].json()["kind"] == "organization_schema_taken"
-    assert answers[own].json()["kind"] == "organization_slug_invalid"
-    assert "another" not in answers[own].text
+        enabling = {client: client.patch(f"{path}/settings", json={"enabled": True}) for client in (own, ops)}
+        sample_database.execute(
+            "insert into kiket_analytics.analytics_settings (organization_id, enabled) values (50, true)"
+        )
+        refreshing = {client: client.post(f"{path}/refresh") for client in (own, ops)}
+        # A message may ask as well; a worker skips the run, which its organisation can read.
+        skipped = runs.request(console.ledger, Request(50, "blue_harbor")).run_id
+        claims.claim(
+            console.ledger,
+            skipped,
+            worker="here",
+            ttl_seconds=60,
+            schema_name=schema_name,
+            end_sessions=lambda *_: 0,
+        )
+        shown = own.get(f"{API}/runs/{skipped}")
+    for answers in (enabling, refreshing):
+        assert {client: answer.status_code for client, answer in answers.items()} == {own: 409, ops: 409}
+        assert answers[ops].json()["kind"] == "organization_schema_taken"
+        assert answers[own].json()["kind"] == "organization_slug_invalid"
+    assert (shown.json()["status"], shown.json()["error"]["kind"]) == ("skipped", "organization_slug_invalid")
+    for answer in (enabling[own], refreshing[own], shown):
+        assert "organisation 2" not in answer.text
+        assert "another" not in answer.text
 
 
 def test_nobody_asks_in_the_name_of_a_token(ops: httpx.Client) -> None:
@@ -306,53 +325,6 @@ def test_runs_are_filtered(ledger: Database, ops: httpx.Client) -> None:
     assert listed("since=2026-01-01T00:00:00%2B02:00") == {cancelled, waiting}
 
 
-def test_the_overview_lists_the_least_fresh_whatever_keeps_them_from_it(
-    sample_database: Any, ledger: Database, refreshes: Refreshes
-) -> None:
-    for slug in ("acme", "blue-harbor", "north_star"):
-        refreshes.start(refreshes.request(slug), refreshes.services('build("a")')).wait()
-    with sample_database.connect() as connection:
-        connection.execute("set session_replication_role = replica")
-        for organization_id, days in ((1, 3), (2, 9), (3, 6)):
-            connection.execute(
-                "update kiket_analytics.runs set finished_at = finished_at - make_interval(days => %s)"
-                " where organization_id = %s",
-                [days, organization_id],
-            )
-        connection.execute(
-            "update kiket_analytics.analytics_settings set last_run_at = now() - interval '3 days'"
-            " where organization_id = 1"
-        )
-        connection.execute(
-            "update kiket_analytics.analytics_settings set quarantined_at = now(), quarantine_reason = 'killed three'"
-            " where organization_id = 2"
-        )
-        connection.execute("update kiket_analytics.analytics_settings set enabled = false where organization_id = 4")
-    plans, outdated = overview.fleet(ledger)
-    assert [(one.slug, one.state) for one in outdated] == [
-        ("blue-harbor", "quarantined"),
-        ("north_star", "failing"),
-        ("acme", "late"),
-    ]
-    assert (sum(plan.failing for plan in plans), sum(plan.late for plan in plans)) == (1, 1)
-    assert sum(plan.quarantined for plan in plans) == 1
-
-
-def test_a_run_that_waited_for_days_and_failed_today_is_among_todays_failures(
-    sample_database: Any, console: Console, refreshes: Refreshes
-) -> None:
-    for slug in ("acme", "blue-harbor"):
-        refreshes.start(refreshes.request(slug), refreshes.services(FAILING)).wait()
-    with sample_database.connect() as connection:
-        connection.execute("set session_replication_role = replica")
-        connection.execute("update kiket_analytics.runs set queued_at = queued_at - interval '9 days'")
-        connection.execute(
-            "update kiket_analytics.runs set finished_at = finished_at - interval '2 days' where organization_id = 2"
-        )
-    seen = overview.look(console.ledger, {}, now=datetime.now(UTC))
-    assert [run.organization_slug for run in seen.failures] == ["acme"]
-
-
 def test_who_changed_settings_or_cancelled_a_run_is_in_the_log(ops: httpx.Client, console: Console) -> None:
     log = io.StringIO()
     set_up_logs(log)
@@ -374,24 +346,3 @@ def test_who_changed_settings_or_cancelled_a_run_is_in_the_log(ops: httpx.Client
     ]
     (cancelled,) = [event for event in told if event["event"] == "console.cancel_requested"]
     assert (cancelled["organization"], cancelled["run_id"]) == ("acme", run_id)
-
-
-def test_the_overview_counts_what_there_is(refreshes: Refreshes, console: Console, sample_database: Any) -> None:
-    for slug, script in (("acme", 'build("a")'), ("blue-harbor", FAILING)):
-        refreshes.start(refreshes.request(slug), refreshes.services(script)).wait()
-    going = refreshes.request("north_star")
-    sample_database.execute("update kiket_analytics.analytics_settings set enabled = false where organization_id = 4")
-    seen = overview.look(console.ledger, console.prices, now=datetime.now(UTC))
-    assert sum(plan.organizations for plan in seen.plans) == 4
-    assert sum(plan.enabled for plan in seen.plans) == 3
-    assert sum(plan.never_refreshed for plan in seen.plans) == 1
-    # The one whose refresh failed, and the one that waits for its first.
-    assert {one.slug: one.state for one in seen.outdated} == {"blue-harbor": "never", "north_star": "never"}
-    assert [(run.organization_slug, run.error_kind) for run in seen.failures] == [("blue-harbor", "model_failed")]
-    hour = datetime.now(UTC) - timedelta(hours=2)
-    assert (seen.ended_since(hour, Status.SUCCEEDED), seen.ended_since(hour, Status.FAILED)) == (1, 1)
-    assert [(one.slug, one.quantity, one.cents) for one in seen.costliest] == [("acme", 1, Decimal("0.25"))]
-    assert seen.in_progress == []
-    assert runs.get(console.ledger, going).status is Status.QUEUED
-    (slow,) = history.slowest_models(console.ledger, 1)
-    assert (slow.model_id, slow.runs, slow.mean_seconds, slow.rows_affected) == ("model.fake.a", 1, 0.25, 5)

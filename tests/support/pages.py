@@ -1,6 +1,7 @@
 """How each of the console's pages is asked for, and who is answered what."""
 
 from dataclasses import dataclass, field
+from html.parser import HTMLParser
 
 import httpx
 
@@ -68,3 +69,35 @@ def ask_page(client: httpx.Client, asked: AskedPage, run_id: object, *, csrf: st
         return client.get(path)
     token = csrf_of(client.cookies.get(SESSION_COOKIE) or "") if csrf is None else csrf
     return client.post(path, data=asked.form | {CSRF_FIELD: token})
+
+
+class _Tables(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: dict[str, list[list[str]]] = {}
+        self._name = ""
+        self._rows: list[list[str]] | None = None
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self._name = dict(attrs).get("id") or self._name
+        if tag == "table":
+            self._rows = self.found[self._name] = []
+        elif self._rows is not None and tag == "tr":
+            self._rows.append([])
+        elif self._rows is not None and tag in {"th", "td"}:
+            self._rows[-1].append("")
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag == "table":
+            self._rows = None
+
+    def handle_data(self, data: str) -> None:
+        if self._rows and self._rows[-1]:
+            self._rows[-1][-1] = f"{self._rows[-1][-1]}{data}".strip()
+
+
+def tables(html: str) -> dict[str, list[list[str]]]:
+    """The rows of a page's tables as texts, without the heads, by the id that comes last before each."""
+    parser = _Tables()
+    parser.feed(html)
+    return {name: rows[1:] for name, rows in parser.found.items()}
