@@ -9,7 +9,7 @@ from playwright.sync_api import expect
 
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Status
-from tests.support.browser import Visit, check_axe, chromium, keep_screenshot, visit
+from tests.support.browser import Visit, check_axe, check_for_everybody, chromium, keep_screenshot, visit
 from tests.support.console import Console
 from tests.support.refreshes import Refreshes
 
@@ -67,14 +67,15 @@ def test_a_run_is_ended_and_asked_for_again_by_keyboard(refreshes: Refreshes, ac
     page = acme.go(f"/runs/{run_id}")
     page.get_by_role("button", name="End the run…").press("Enter")
     expect(page.get_by_role("button", name="Yes, end it")).to_be_focused()
-    check_axe(page)
+    check_for_everybody(page, "run-end-it")
     page.get_by_role("link", name="No, go back").press("Enter")
     assert refreshes.run(run_id).status is Status.QUEUED
     page.get_by_role("button", name="End the run…").press("Enter")
     page.get_by_role("button", name="Yes, end it").press("Enter")
     expect(page.locator("#run-status")).to_have_text("The run was cancelled.")
     page.get_by_role("button", name="Ask for it again…").press("Enter")
-    check_axe(page)
+    expect(page.get_by_role("button", name="Yes, refresh")).to_be_focused()
+    check_for_everybody(page, "run-ask-again")
     page.get_by_role("button", name="Yes, refresh").press("Enter")
     expect(page.locator("#run-status")).to_have_text("The run waits for a worker.")
     assert str(run_id) not in page.url

@@ -18,7 +18,7 @@ from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.organizations import Organization, save_settings
 from kiket_worker.ledger.runs import Run, Status
 from tests.support import browser as browsing
-from tests.support.browser import DESK, PHONE, Visit, check_axe, check_width, keep_screenshot
+from tests.support.browser import DESK, PHONE, Visit, check_axe, check_for_everybody, check_width, keep_screenshot
 from tests.support.console import Console
 from tests.support.dbt_scripts import IN_STEPS
 from tests.support.refreshes import Refreshes
@@ -96,8 +96,7 @@ def test_somebody_signs_in_with_a_token_and_out_again(site: Site) -> None:
         page = visit.go("/runs?status=failed")
         expect(page).to_have_title(re.compile("Sign in"))
         expect(page.get_by_label("Token")).to_be_focused()
-        check_axe(page)
-        keep_screenshot(page, "sign-in")
+        check_for_everybody(page, "sign-in")
         page.get_by_label("Token").fill("kiket_" + "x" * 43)
         page.get_by_role("button", name="Sign in").click()
         expect(page.get_by_role("alert")).to_contain_text("opens nothing")
@@ -226,8 +225,7 @@ def test_an_organisation_is_paused_when_that_is_confirmed(site: Site, ops: Visit
     page.get_by_role("button", name="Save the settings").click()
     expect(page.get_by_role("heading", level=1)).to_contain_text("Change the settings of")
     expect(page.locator("main")).to_contain_text("Refreshes pause")
-    check_axe(page)
-    keep_screenshot(page, "confirm")
+    check_for_everybody(page, "confirm")
     page.get_by_role("link", name="No, go back").click()
     expect(page.get_by_label("Go on, on schedule")).to_be_checked()
     assert site.organization("north_star").enabled

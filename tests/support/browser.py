@@ -100,6 +100,19 @@ def check_width(page: Page) -> None:
     assert wide <= 0, f"{page.url} is {wide} px wider than the window"
 
 
+def check_for_everybody(page: Page, name: str) -> None:
+    """Axe and width of a page as it stands, at a desk in the light and on a phone in the dark, with a screenshot."""
+    check_axe(page)
+    check_width(page)
+    keep_screenshot(page, name)
+    page.emulate_media(color_scheme="dark")
+    page.set_viewport_size(PHONE)
+    check_axe(page)
+    check_width(page)
+    page.emulate_media(color_scheme="light")
+    page.set_viewport_size(DESK)
+
+
 def keep_screenshot(page: Page, name: str) -> Path:
     """Keep how the page looks, whole, in build/screenshots."""
     SCREENSHOTS.mkdir(parents=True, exist_ok=True)
