@@ -8,14 +8,20 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
+import pika
+import psycopg
 import pytest
 
+from kiket_worker.console.access import SESSION_COOKIE
+from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS
 from tests.support.definitions import EXAMPLES
+from tests.support.pages import tables
 
 API = "/api/v1/analytics"
 
@@ -40,8 +46,9 @@ def test_a_refresh_that_the_api_is_asked_for_is_done_by_a_worker_at_once(
 ) -> None:
     cluster.start("worker")
     until(lambda: any(event["event"] == "worker.started" for event in cluster.log("worker")), "the worker runs")
-    process, url = started(cluster, until)
-    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token(cluster)}"}) as client:
+    process, url = started(cluster, until, KIKET_PRICES="analytics_dbt_run=0.25")
+    secret = token(cluster)
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {secret}"}) as client:
         asked = client.post(f"{API}/organizations/acme/refresh", json={"requested_by": "user:42"})
         assert asked.status_code == 202
         run_id = asked.json()["run_id"]
@@ -53,7 +60,17 @@ def test_a_refresh_that_the_api_is_asked_for_is_done_by_a_worker_at_once(
         assert [(model["status"], bool(model["started_at"])) for model in shown["models"]] == [("success", True)] * 2
         assert [attempt["outcome"] for attempt in shown["attempts"]] == ["succeeded"]
         assert shown["artifacts"]["location"].endswith(f"acme/{run_id}/1")
-        assert client.get(f"{API}/usage?organization=acme").json()["totals"]["analytics_dbt_run"]["quantity"] == 2
+        used = client.get(f"{API}/usage?organization=acme").json()["totals"]["analytics_dbt_run"]
+        assert (used["quantity"], used["estimated_cost_cents"]) == (2, 0.5)
+        # The overview has the queues, and what is in them.
+        client.cookies.set(SESSION_COOKIE, secret)
+        with pika.BlockingConnection(pika.URLParameters(cluster.variables["RABBITMQ_URL"])) as connection:
+            channel = connection.channel()
+            channel.confirm_delivery()
+            channel.basic_publish("", QUEUE_DEAD, b"not for anybody", mandatory=True)
+        page = dict(row[:2] for row in tables(client.get("/").text)["queues-scroll"])
+        assert page[f"{QUEUE_DEAD}dead letters"] == "1"
+        assert page[QUEUE_REQUESTS] == "0"
         # The command line says the same.
         told = cluster.run("runs", "show", run_id, "--json").document
         assert (told["status"], len(told["models"])) == ("succeeded", 2)
@@ -83,7 +100,9 @@ def test_a_request_is_accepted_while_rabbitmq_is_away(cluster: Any, until: Calla
         assert client.get(f"{API}/runs/{asked.json()['run_id']}").json()["status"] == "queued"
 
 
-def test_tokens_are_made_listed_and_revoked(installation: Any, until: Callable[..., Any]) -> None:
+def test_tokens_are_made_listed_revoked_and_expire(
+    installation: Any, sample_database: Any, until: Callable[..., Any]
+) -> None:
     _, url = started(installation, until)
     made = installation.run("tokens", "create", "--scope", "organization:acme", "--expires-days", 7, "--json").document
     assert made["token"].startswith("kiket_")
@@ -95,10 +114,21 @@ def test_tokens_are_made_listed_and_revoked(installation: Any, until: Callable[.
         *("acme", "valid"),
     )
     assert made["token"].removeprefix("kiket_") not in json.dumps(listed)
+    assert days_of(listed) == 7
     assert "acme" in installation.run("tokens", "list").out
     assert installation.run("tokens", "revoke", made["token_id"]).code == 0
     assert httpx.get(f"{url}{API}/organizations", headers=headers).status_code == 401
     assert installation.run("tokens", "list", "--json").document[0]["state"] == "revoked"
+    assert installation.run("tokens", "create", "--scope", "ops").code == 0
+    assert days_of(installation.run("tokens", "list", "--json").document[0]) == 90
+    with psycopg.connect(sample_database.url) as connection:
+        connection.execute("update kiket_analytics.tokens set expires_at = now() where revoked_at is null")
+    assert installation.run("tokens", "list", "--json").document[0]["state"] == "expired"
+
+
+def days_of(listed: dict[str, Any]) -> float:
+    """For how many days a token opens anything."""
+    return (datetime.fromisoformat(listed["expires_at"]) - datetime.fromisoformat(listed["created_at"])) / timedelta(1)
 
 
 @pytest.mark.parametrize(

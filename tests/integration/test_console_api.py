@@ -64,6 +64,18 @@ def test_a_refresh_that_is_asked_for_is_a_run_that_waits(console: Console, ops: 
     assert ops.post(f"{API}/runs/{run_id}/cancel").status_code == 409
 
 
+def test_a_run_that_goes_on_is_to_end_when_its_worker_hears_of_it(console: Console, ops: httpx.Client) -> None:
+    run_id = runs.request(console.ledger, Request(1, "acme")).run_id
+    claims.claim(
+        console.ledger, run_id, worker="here", ttl_seconds=60, schema_name=schema_name, end_sessions=lambda *_: 0
+    )
+    path = f"{API}/runs/{run_id}"
+    assert ops.get(path).json()["cancel_requested_at"] is None
+    answer = ops.post(f"{path}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (202, "running")
+    assert answer.json()["cancel_requested_at"] == ops.get(path).json()["cancel_requested_at"] is not None
+
+
 def test_runs_come_in_pages_newest_first(ledger: Database, ops: httpx.Client) -> None:
     made = []
     for _ in range(5):
@@ -172,8 +184,14 @@ def test_freshness_follows_runs(sample_database: Any, refreshes: Refreshes, ops:
     assert acme()["active_run_id"] == str(run_id)
     refreshes.start(run_id, refreshes.services('build("a")')).wait()
     assert (acme()["state"], acme()["last_success_run_id"], acme()["active_run_id"]) == ("fresh", str(run_id), None)
-    assert acme()["lag_seconds"] == 0
+    assert (acme()["lag_seconds"], acme()["outdated_seconds"]) == (0, 0)
     hours = acme()["interval_hours"]
+    run = refreshes.run(run_id)
+    last_run_at, last_success_at, due_at = (
+        datetime.fromisoformat(acme()[name]) for name in ("last_run_at", "last_success_at", "due_at")
+    )
+    assert (last_run_at, last_success_at) == (run.started_at, run.finished_at)
+    assert due_at == last_run_at + timedelta(hours=hours)
     sample_database.execute(
         "update kiket_analytics.analytics_settings set last_run_at = now() - make_interval(hours => %s)"
         " where organization_id = 1",
@@ -196,6 +214,7 @@ def test_an_organisation_whose_last_success_is_older_than_its_interval_is_failin
     refreshes.start(refreshes.request(), refreshes.services(FAILING)).wait()
     shown = ops.get(f"{API}/organizations/acme").json()
     assert (shown["state"], shown["lag_seconds"]) == ("failing", 0)
+    assert shown["outdated_seconds"] == pytest.approx((48 - shown["interval_hours"]) * 3600, abs=60)
     (outdated,) = [one for one in overview.look(ledger, {}, now=datetime.now(UTC)).outdated if one.slug == "acme"]
     assert outdated.state == shown["state"]
     assert outdated.outdated_seconds == pytest.approx((48 - shown["interval_hours"]) * 3600, abs=60)

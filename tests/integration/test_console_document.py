@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +17,7 @@ from kiket_worker.console.api import PREFIX
 from kiket_worker.ledger import runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.runs import Request
-from tests.support.console import Console
+from tests.support.console import API, Console, Served
 from tests.support.dbt_scripts import FAILING
 from tests.support.refreshes import Refreshes
 
@@ -53,6 +54,11 @@ def examples(ended: list[str], waiting: str) -> dict[str, Any]:
                 if parameter["in"] == "path":
                     parameter["schema"] = parameter["schema"] | {"enum": known[parameter["name"]]}
     return document
+
+
+def test_the_document_is_there_for_who_has_no_token_yet(served: Served) -> None:
+    answer = httpx.get(f"{served.url}{API}/openapi.json")
+    assert (answer.status_code, answer.json()) == (200, DOCUMENT)
 
 
 def test_settings_that_are_left_out_have_no_default() -> None:

@@ -129,6 +129,8 @@ class OrganizationDocument(Document):
     """When it is refreshed next; null: not as things are."""
     lag_seconds: float | None
     """How long it has been due; 0: it is not."""
+    outdated_seconds: float | None
+    """For how long its last success has been older than its interval, refreshed since then or not; 0: it is not."""
     active_run_id: UUID | None
 
     @classmethod
@@ -148,6 +150,7 @@ class OrganizationDocument(Document):
             last_success_run_id=found.last_success_run_id,
             due_at=organization.due_at,
             lag_seconds=found.lag_seconds,
+            outdated_seconds=found.outdated_seconds,
             active_run_id=found.active_run_id,
         )
 
