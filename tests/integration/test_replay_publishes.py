@@ -9,6 +9,7 @@ import psycopg
 import pytest
 
 from kiket_worker.dbt.engine import Cancellation
+from kiket_worker.dbt.failing_sql import failing_sql
 from kiket_worker.errors import DatabaseInterrupted, ModelFailed, RunCancelled
 from kiket_worker.tenants.provisioning import Candidate
 from kiket_worker.tenants.schema import schema_name
@@ -122,6 +123,16 @@ def test_a_failing_model_leaves_everything_as_it_was(made: Twins) -> None:
     assert [message.partition("\n  compiled code at ")[0] for message in of_both if message] == [
         "Database Error in model unlucky (models/unlucky.sql)\n  division by zero"
     ] * 2
+    # What the console shows of it: the same SQL.
+    shown = []
+    for side, outcome in zip(made.sides, (replayed, by_dbt), strict=True):
+        results = outcome.files["run_results.json"].read_text().replace(side.connection.database, "DATABASE")
+        found = failing_sql(results.encode(), None)
+        shown.append([(one.node_id, one.path, one.lines, one.is_compiled) for one in found])
+    assert shown[0] == shown[1]
+    ((_, _, lines, is_compiled),) = shown[0]
+    assert is_compiled
+    assert any("select 1 / (count(*) - 13)" in line.text for line in lines)
     assert made.replayed.relations(organization.candidate) == before
 
 
