@@ -3,7 +3,9 @@
 import shutil
 import threading
 import time
+import zipfile
 from collections.abc import Callable
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import psycopg
 import pytest
 
 import kiket_worker
+from kiket_worker.dev import platform
 from kiket_worker.errors import PostgresUnreachable
 from kiket_worker.ledger.migrate import migrate
 from kiket_worker.ledger.patience import LOCK_TIMEOUT_SECONDS, Patience
@@ -20,6 +23,8 @@ from kiket_worker.tenants.roles import RolesSetUp
 from tests.support.installations import Installation
 
 SHIPPED = Path(kiket_worker.__file__).parent / "ledger" / "migrations"
+with zipfile.ZipFile(next((Path(__file__).parents[1] / "previous_release").glob("*.whl"))) as _wheel:
+    PREVIOUS = sorted(Path(name).stem for name in _wheel.namelist() if "/ledger/migrations/" in name)
 LAST = sorted(SHIPPED.glob("*.sql"))[-1].stem
 
 
@@ -89,6 +94,80 @@ def test_a_migration_that_waits_for_a_lock_lets_writers_go_on(database: Any, lat
     assert without_it < 5
     assert applied == ["9999-later"]
     assert database.rows("select later from kiket_analytics.analytics_settings") == [{"later": None}]
+
+
+# What a worker of the release before does meanwhile, each as one statement.
+WORK = {
+    "renew a lease": (
+        "update kiket_analytics.leases as lease set expires_at = now() + interval '1 minute' where worker is not null"
+        " returning exists (select from kiket_analytics.runs as run where run.run_id = lease.run_id"
+        " and run.cancel_requested_at is not null)"
+    ),
+    "write a run": "update kiket_analytics.runs set attempt = attempt where organization_id = 1",
+    "write a model": "update kiket_analytics.run_models set status = status",
+    "write usage": (
+        "insert into kiket_analytics.usage_events (organization_id, metric, quantity, unit) values (1, 'x', 1, 'u')"
+    ),
+    "write settings": "update kiket_analytics.analytics_settings set enabled = true where organization_id = 1",
+    "read runs": "select from kiket_analytics.runs where organization_id = 1",
+    "read settings": "select from kiket_analytics.analytics_settings where organization_id = 1",
+}
+# Until the end of each migration since that release; its header tells operators for how long.
+HELD_UP = {
+    "0009-changelog-evaluations": set[str](),
+    "0010-tokens": set[str](),
+    "0011-console": {"write a run", "write usage"},
+    "0012-due-index": {"renew a lease", "write settings", "read settings"},
+    "0013-run-models": {"renew a lease", "write a run", "write a model", "write usage", "read runs"},
+    "0014-failures": {"write a run"},
+}
+
+
+def test_each_migration_holds_up_what_its_header_says_and_nothing_else(empty_database: Any, tmp_path: Path) -> None:
+    """Each waits at its end, with all that it has locked, until it was tried what goes on beside it."""
+    with empty_database.connect() as connection:
+        platform.create_tables(connection)
+    since = [name.stem for name in sorted(SHIPPED.glob("*.sql")) if name.stem not in PREVIOUS]
+    assert since == list(HELD_UP)
+    earlier, gated = tmp_path / "earlier", tmp_path / "gated"
+    for folder, names in ((earlier, PREVIOUS), (gated, [*PREVIOUS, *since])):
+        folder.mkdir()
+        for name in names:
+            shutil.copyfile(SHIPPED / f"{name}.sql", folder / f"{name}.sql")
+    for number, name in enumerate(since):
+        with (gated / f"{name}.sql").open("a") as file:
+            file.write(f"\nselect pg_advisory_xact_lock(14, {number});\n")
+    migrate(empty_database.url, folder=earlier)
+    empty_database.execute("insert into kiket_analytics.analytics_settings (organization_id, enabled) values (1, true)")
+    with ExitStack() as gates:
+        held = [gates.enter_context(empty_database.connect()) for _ in since]
+        for number, gate in enumerate(held):
+            gate.execute("select pg_advisory_lock(14, %s)", [number])
+        migrating = threading.Thread(target=migrate, args=(empty_database.url,), kwargs={"folder": gated}, daemon=True)
+        migrating.start()
+        found = {}
+        for number, name in enumerate(since):
+            until(lambda number=number: at_gate(empty_database, number))
+            found[name] = {what for what, query in WORK.items() if is_held_up(empty_database, query)}
+            held[number].execute("select pg_advisory_unlock_all()")
+        migrating.join(60)
+    assert found == HELD_UP
+
+
+def at_gate(database: Any, number: int) -> bool:
+    return bool(
+        database.rows("select from pg_locks where locktype = 'advisory' and objid = %s and not granted", number)
+    )
+
+
+def is_held_up(database: Any, query: str) -> bool:
+    with database.connect() as connection:
+        connection.execute("set lock_timeout = '50ms'")
+        try:
+            connection.execute(query)
+        except psycopg.errors.LockNotAvailable:
+            return True
+    return False
 
 
 def test_a_migration_that_gets_no_lock_at_all_ends_and_leaves_nothing(database: Any, later: Path) -> None:

@@ -4,6 +4,9 @@
 -- Locks: runs and usage_events against writing while indexes and sums are made of what is there, about five seconds for
 -- each million rows. Refreshes wait meanwhile, and renew their leases, which only reads runs.
 
+-- Above a dozen million rows a sum takes more than the minute that a statement has; it has to be made all the same.
+set local statement_timeout = 0;
+
 -- The tick queues thousands of runs at one moment, so that pages need their ids to tell them apart.
 create index runs_newest on kiket_analytics.runs (queued_at desc, run_id desc);
 create index runs_newest_of_organization on kiket_analytics.runs (organization_id, queued_at desc, run_id desc);
