@@ -4,8 +4,11 @@ Roles belong to a whole Postgres and not to one database, and queues to a whole 
 one. The session's own process stops what was started. Databases are clones of templates, one for each test that asks.
 """
 
+import contextlib
+import gc
 import os
 import shutil
+import socket
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -15,6 +18,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import boto3
+import psutil
 import psycopg
 import pytest
 from moto.server import ThreadedMotoServer
@@ -38,6 +42,15 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ[_FOLDER] = tempfile.mkdtemp(prefix="kiket-", dir=_memory_or_disk())
     for variable in ("DATABASE_URL", "RABBITMQ_URL", "ARTIFACTS_URL"):
         os.environ.pop(variable, None)
+
+
+def pytest_collection(session: pytest.Session) -> None:
+    gc.disable()  # What is collected stays: there is no garbage to be looked for in it, now or later.
+
+
+def pytest_collection_finish(session: pytest.Session) -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -185,10 +198,37 @@ def rabbitmq_folder(service_folder: Path, process_name: str) -> Path:
     return service_folder / f"rabbitmq-{process_name}"
 
 
+@dataclass
+class Node:
+    """A RabbitMQ node, and its process since it was last started: to look for that among all takes a while."""
+
+    folder: Path
+    url: str = ""
+    process: psutil.Process | None = None
+
+    def running(self) -> str:
+        if self.process is None or not self.process.is_running() or not _listens(self.url):
+            self.url = rabbitmq.start(self.folder)
+            self.process = next(found for found in rabbitmq._node(self.folder) if found.name() == "beam.smp")
+        return self.url
+
+
+def _listens(url: str) -> bool:
+    parts = urlsplit(url)
+    with contextlib.suppress(OSError), socket.create_connection((parts.hostname, parts.port), timeout=5):
+        return True
+    return False
+
+
+@pytest.fixture(scope="session")
+def _node(rabbitmq_folder: Path) -> Node:
+    return Node(rabbitmq_folder)
+
+
 @pytest.fixture
-def rabbitmq_url(rabbitmq_folder: Path) -> str:
+def rabbitmq_url(_node: Node) -> str:
     """The URL of this test process's RabbitMQ node, the same for all tests; started again if a test left it dead."""
-    return rabbitmq.start(rabbitmq_folder)
+    return _node.running()
 
 
 @pytest.fixture(scope="session")
@@ -236,47 +276,74 @@ def sample_roles(postgres_url: str, sample_template: str) -> Roles:
     return Roles.set_up(TestDatabase(postgres.create_database(postgres_url, "sample_with_roles", sample_template)))
 
 
-def _clone(admin_url: str, template: str | None, roles: Roles | None = None) -> Iterator[TestDatabase]:
-    name = f"test_{uuid.uuid4().hex[:12]}"
-    yield TestDatabase(postgres.create_database(admin_url, name, template), roles)
-    postgres.drop_database(admin_url, name)
+@dataclass
+class Server:
+    """This test process's Postgres, and the connection by which its databases come and go."""
+
+    url: str
+    connection: psycopg.Connection
+
+    def clone(self, template: str | None, roles: Roles | None = None) -> Iterator[TestDatabase]:
+        name = f"test_{uuid.uuid4().hex[:12]}"
+        # To copy files is half the computing of the default, which writes each page to the log too.
+        copied = f" template {template} strategy file_copy" if template else ""
+        self._execute(f"create database {name}{copied}")
+        yield TestDatabase(urlsplit(self.url)._replace(path=f"/{name}").geturl(), roles)
+        self._execute(f"drop database if exists {name} with (force)")
+
+    def _execute(self, statement: str) -> None:
+        try:
+            self.connection.execute(statement.encode())
+        except psycopg.OperationalError:
+            if not self.connection.closed:
+                raise
+            # A test has had the server end every session.
+            self.connection = psycopg.connect(self.url, autocommit=True)
+            self.connection.execute(statement.encode())
+
+
+@pytest.fixture(scope="session")
+def server(postgres_url: str) -> Iterator[Server]:
+    made = Server(postgres_url, psycopg.connect(postgres_url, autocommit=True))
+    yield made
+    made.connection.close()
 
 
 @pytest.fixture
-def empty_database(postgres_url: str) -> Iterator[TestDatabase]:
+def empty_database(server: Server) -> Iterator[TestDatabase]:
     """A database with nothing in it."""
-    yield from _clone(postgres_url, None)
+    yield from server.clone(None)
 
 
 @pytest.fixture
-def database(postgres_url: str, bare_template: str) -> Iterator[TestDatabase]:
+def database(server: Server, bare_template: str) -> Iterator[TestDatabase]:
     """The platform's tables, empty, and the ledger."""
-    yield from _clone(postgres_url, bare_template)
+    yield from server.clone(bare_template)
 
 
 @pytest.fixture(scope="module")
-def module_database(postgres_url: str, bare_template: str) -> Iterator[TestDatabase]:
+def module_database(server: Server, bare_template: str) -> Iterator[TestDatabase]:
     """The same for all tests of a module."""
-    yield from _clone(postgres_url, bare_template)
+    yield from server.clone(bare_template)
 
 
 @pytest.fixture
-def sample_database(request: pytest.FixtureRequest, postgres_url: str, sample_template: str) -> Iterator[TestDatabase]:
+def sample_database(request: pytest.FixtureRequest, server: Server, sample_template: str) -> Iterator[TestDatabase]:
     """The four organisations of `sample.tiny()`, all opted in and never refreshed, and the ledger.
 
     For tests of an installation, which begins by setting up roles, it is one where that is done but for the last step.
     """
     if {"installation", "site"}.isdisjoint(request.fixturenames):
-        yield from _clone(postgres_url, sample_template)
+        yield from server.clone(sample_template)
     else:
         roles: Roles = request.getfixturevalue("sample_roles")
-        yield from _clone(postgres_url, roles.template, roles)
+        yield from server.clone(roles.template, roles)
 
 
 @pytest.fixture(scope="module")
-def sample_databases(postgres_url: str, sample_template: str) -> Iterator[tuple[TestDatabase, TestDatabase]]:
+def sample_databases(server: Server, sample_template: str) -> Iterator[tuple[TestDatabase, TestDatabase]]:
     """Two such databases for all tests of a module."""
-    first, second = _clone(postgres_url, sample_template), _clone(postgres_url, sample_template)
+    first, second = server.clone(sample_template), server.clone(sample_template)
     yield next(first), next(second)
     for clone in (first, second):
         next(clone, None)

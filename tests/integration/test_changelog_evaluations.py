@@ -160,7 +160,7 @@ def test_memory_does_not_grow_with_the_number_of_releases(ledger: Database, rele
         finally:
             tracemalloc.stop()
 
-    few, many = peak(1, 500), peak(501, 10_500)
+    few, many = peak(1, 100), peak(101, 2_100)  # Of 20 a page.
     assert many < 1.5 * few + 100_000, (few, many)
 
 

@@ -137,7 +137,10 @@ def test_who_comes_back_is_told_what_is_new_and_nothing_else(refreshes: Refreshe
         assert client.get(path, headers={"Last-Event-ID": "0" * 32}).status_code == 200
 
 
-def test_streams_are_bounded_for_all_and_for_one_token(ledger: Database, console: Console) -> None:
+def test_streams_are_bounded_for_all_and_for_one_token(
+    ledger: Database, console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console_events, "_HEARTBEAT_SECONDS", 0.1)  # By which it is seen that somebody has gone.
     with console.serving(streams=4) as served:
         bounded(ledger, served)
 
