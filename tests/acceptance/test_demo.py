@@ -15,6 +15,7 @@ from psycopg import sql
 from kiket_worker.dev import postgres
 from kiket_worker.dev.service import alive
 from kiket_worker.tenants.gates import Gate, Step
+from tests.support import warm_dbt
 
 
 @pytest.fixture
@@ -110,6 +111,7 @@ def test_the_demo_finds_what_is_wrong(folder: Path, tmp_path: Path, monkeypatch:
     monkeypatch.setattr(sample, "demo", lambda: (*sample.tiny()[:1], *_paused_and_fresh()))
     # Each time with other gates, for one organisation: recording dbt would take longer than running it.
     monkeypatch.setenv("KIKET_DBT_ENGINE", "executable")
+    monkeypatch.setenv("KIKET_DBT_EXECUTABLE", str(warm_dbt.executable()))
     said: list[str] = []
 
     assert demo.run_demo(folder, said.append).faults == []

@@ -22,6 +22,7 @@ from kiket_worker.dbt.engine import Cancellation, Listener, Options, Outcome, Te
 from kiket_worker.dbt.executable import ExecutableEngine
 from kiket_worker.dbt.results import ModelResult
 from kiket_worker.errors import KiketError, PostgresUnreachable, RunCancelled
+from tests.support import warm_dbt
 from tests.support.dbt_scripts import dbt_script, processes_of, until
 
 PASSWORD = "corr:ct-h\\rse"
@@ -479,7 +480,8 @@ def test_a_broken_model_is_named_and_the_others_are_as_dbt_left_them(real: Real)
     (models / "after_broken.sql").write_text(view + "select * from {{ ref('broken') }}")
     real.rig.bundle = Bundle(project)
     # The last is no model; as an option it would take the next argument and end dbt before it builds anything.
-    outcome = real.rig.run(Path("dbt"), selection=("stg_projects", "broken+", "--vars"), exclusion=("tag:shared",))
+    selection = ("stg_projects", "broken+", "--vars")
+    outcome = real.rig.run(warm_dbt.executable(), selection=selection, exclusion=("tag:shared",))
     fault = failure(outcome)
     assert fault.kind == "model_failed"
     assert "1 of 3 models failed: broken." in str(fault)

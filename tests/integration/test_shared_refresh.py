@@ -17,6 +17,7 @@ from kiket_worker.ledger import leases, shared_refreshes
 from kiket_worker.ledger.runs import Run, Status
 from kiket_worker.ledger.shared_refreshes import Freshness
 from kiket_worker.refresh.pipeline import refresh
+from tests.support import warm_dbt
 from tests.support.dbt_scripts import until
 from tests.support.installations import CONNECT, Installation
 from tests.support.refreshes import Refreshes
@@ -356,7 +357,7 @@ def test_dbt_builds_the_laid_out_bundle_as_the_role_of_the_shared_schema(
     assert login.role == SHARED
     connection = DbtConnection.from_settings(settings_of(installation.ledger_url))
     (tmp_path / "run").mkdir()
-    outcome = ExecutableEngine(Path("dbt"), connection, time_limit_seconds=120).run(
+    outcome = ExecutableEngine(warm_dbt.executable(), connection, time_limit_seconds=120).run(
         shared_bundle(core_bundle()).laid_out(tmp_path / "project"),
         SharedModels(SHARED, login.role, login.password),
         Options(tmp_path / "run", "kiket-run-test"),

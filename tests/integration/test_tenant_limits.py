@@ -15,6 +15,7 @@ from kiket_worker.ledger import runs
 from kiket_worker.ledger.runs import Run, RunId, Status
 from kiket_worker.refresh.pipeline import refresh
 from kiket_worker.tenants.provisioning import Candidate
+from tests.support import warm_dbt
 from tests.support.dbt_scripts import until
 from tests.support.installations import CONNECT, Installation
 from tests.support.refreshes import Refreshes
@@ -307,7 +308,8 @@ def test_dbt_stops_before_its_first_statement_where_a_model_is_configured_into_a
     assert login is not None
     installation.execute("grant create on schema public to public")  # Nothing but dbt itself stands in the way.
     (tmp_path / "run").mkdir()
-    outcome = ExecutableEngine(Path("dbt"), DbtConnection.from_settings(settings), time_limit_seconds=120).run(
+    connection = DbtConnection.from_settings(settings)
+    outcome = ExecutableEngine(warm_dbt.executable(), connection, time_limit_seconds=120).run(
         leaky_project(tmp_path / "project"),
         Tenant(1, "acme", SCHEMA, "analytics_shared", "analytics_raw", "analytics_raw", login.role, login.password),
         Options(tmp_path / "run", "kiket-run-test", selection=("stg_projects", "leak"), exclusion=("tag:shared",)),

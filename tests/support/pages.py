@@ -7,7 +7,7 @@ import httpx
 
 from kiket_worker.console.access import SESSION_COOKIE
 from kiket_worker.console.pages.session import CSRF_FIELD, csrf_of
-from tests.support.console import Served
+from tests.support.console import PLAIN, Served
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ OPEN_PAGES = {"GET /sign-in", "POST /sign-in", "GET /static/{name:path}"}
 def session(served: Served, token: str | None) -> httpx.Client:
     """A browser that has signed in with this token."""
     cookies = {} if token is None else {SESSION_COOKIE: token}
-    return httpx.Client(base_url=served.url, cookies=cookies, timeout=30)
+    return httpx.Client(base_url=served.url, cookies=cookies, timeout=30, verify=PLAIN)
 
 
 def ask_page(client: httpx.Client, asked: AskedPage, run_id: object, *, csrf: str | None = None) -> httpx.Response:
