@@ -135,32 +135,35 @@ def service(request: pytest.FixtureRequest, directory: Path) -> Iterator[Service
     service.stop()
 
 
-def test_start_gives_a_working_url_of_this_machine_and_again_the_same_server(service: Service) -> None:
-    url = service.start()
+def test_two_processes_that_start_at_once_get_one_server_of_this_machine_and_later_ones_too(service: Service) -> None:
+    callers = [service.call_start() for _ in range(2)]
+    answers = {caller.communicate("")[0] for caller in callers}
+    assert len(answers) == 1
     servers = service.servers()
     assert len(servers) == 1
     assert service.addresses() <= {"127.0.0.1", "::1"}
-    service.write(url)
 
+    url = service.start()
+    assert answers == {f"{url}\n"}
+    service.write(url)
     assert service.start() == url
     assert service.servers() == servers
     assert service.read(url) == "kept"
 
 
-def test_two_processes_that_start_at_once_get_one_server(service: Service) -> None:
-    callers = [service.call_start() for _ in range(2)]
-    answers = {caller.communicate("")[0] for caller in callers}
-    assert len(answers) == 1
-    assert len(service.servers()) == 1
-
-
-def test_a_killed_caller_leaves_the_server_and_another_process_stops_it(service: Service) -> None:
+def test_a_killed_caller_leaves_the_server_which_comes_back_with_its_data_and_another_process_stops_it(
+    service: Service,
+) -> None:
     with service.call_start() as caller:
         assert caller.stdout is not None
         url = caller.stdout.readline().strip()
         # The whole group: what Ctrl-C in a terminal would hit.
         os.killpg(caller.pid, signal.SIGKILL)
     service.write(url)
+    assert until(lambda: service.server_name == "postgres" or queue_is_on_disk(service.directory), 20)
+    service.crash(service.directory)
+
+    assert service.start() == url
     assert service.read(url) == "kept"
 
     service.stop()
@@ -177,16 +180,6 @@ def test_a_caller_killed_while_starting_does_not_keep_the_next_one_from_it(servi
     service.write(url)
     assert service.read(url) == "kept"
     assert len(service.servers()) == 1
-
-
-def test_a_killed_server_comes_back_with_its_data(service: Service) -> None:
-    url = service.start()
-    service.write(url)
-    assert until(lambda: service.server_name == "postgres" or queue_is_on_disk(service.directory), 20)
-    service.crash(service.directory)
-
-    assert service.start() == url
-    assert service.read(url) == "kept"
 
 
 def test_a_directory_removed_under_a_running_server_gives_a_new_one(service: Service) -> None:
