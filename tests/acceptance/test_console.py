@@ -20,7 +20,6 @@ import pytest
 
 from kiket_worker.console.access import SESSION_COOKIE
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS
-from tests.support.definitions import EXAMPLES
 from tests.support.pages import tables
 
 API = "/api/v1/analytics"
@@ -189,32 +188,3 @@ def test_the_examples_of_the_page_work_as_they_stand(installation: Any, until: C
     assert done.stdout.count(run_id) >= 3
     assert "date,metric,quantity,unit,estimated_cost_cents" in done.stdout
     assert secret not in done.stdout + done.stderr
-
-
-def test_a_dashboard_that_was_published_is_drawn_after_the_refresh(
-    installation: Any, until: Callable[..., Any], sample_database: Any
-) -> None:
-    _, url = started(installation, until)
-    published = installation.run("definitions", "publish", EXAMPLES / "valid", "--organization", "acme")
-    assert published.code == 0, published.err
-    address = "/organizations/acme/dashboards/main/team"
-    cookies = {"kiket_session": token(installation, "organization:acme")}
-    with httpx.Client(base_url=url, cookies=cookies, timeout=30) as client:
-        assert "first refresh makes the role" in client.get(address).text
-        refreshed = installation.run("refresh", "acme", "--wait", "--json")
-        assert refreshed.code == 0, refreshed.err
-        page = client.get(address)
-        assert page.status_code == 200
-        assert "The parameter &#39;project&#39; is required" in page.text
-        (project,) = sample_database.rows("select min(id) as id from public.projects where organization_id = 1")
-        weeks = sample_database.rows(
-            "select distinct date_trunc('week', completed_at at time zone 'utc')::date as week from public.issues"
-            " where project_id = %s and status = 'done' and issue_type <> 'epic' and completed_at is not null"
-            " order by 1 desc limit 1",
-            project["id"],
-        )
-        drawn = client.get(address, params={"p.project": project["id"]}).text
-        assert str(weeks[0]["week"]) in drawn.partition("Of one project")[2]
-        run = client.get(f"/runs/{refreshed.document['run_id']}").text
-        assert "version 1" in run
-        assert client.get(f"/runs/{refreshed.document['run_id']}/artifacts/manifest.json").json()["nodes"]

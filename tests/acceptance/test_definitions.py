@@ -2,9 +2,11 @@
 
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import psycopg
 import pytest
 
@@ -27,6 +29,21 @@ def repository(tmp_path: Path) -> Path:
     (folder / "analytics/dbt/models").mkdir(parents=True)
     write(folder, "select 1 as n")
     return folder
+
+
+@pytest.fixture
+def console(installation: Any) -> Iterator[httpx.Client]:
+    """Who may see acme, in a console that runs until the test ends."""
+    installation.start("console", "--port", 0)
+    (started,) = until(
+        lambda: [event for event in installation.log("console") if event["event"] == "console.started"],
+        "the console answers",
+        seconds=60,
+    )
+    made = installation.run("tokens", "create", "--scope", "organization:acme", "--name", "test", "--json")
+    cookies = {"kiket_session": made.document["token"]}
+    with httpx.Client(base_url=f"http://{started['address']}", cookies=cookies, timeout=30) as client:
+        yield client
 
 
 def write(repository: Path, text: str | None) -> None:
@@ -75,15 +92,19 @@ def test_a_repository_is_published_listed_and_gone_back_from(installation: Any, 
 
 
 def test_the_whole_way_from_a_repository_to_a_dashboard_and_back(
-    installation: Any, sample_database: Any, tmp_path: Path
+    installation: Any, console: httpx.Client, sample_database: Any, tmp_path: Path
 ) -> None:
     folder = tmp_path / "valid"
     shutil.copytree(EXAMPLES / "valid", folder)
     publish = ("definitions", "publish", folder, "--organization", "acme", "--json")
     (done,) = installation.run(*publish).document
     assert done["outcome"] == "published", done
+    drawn_at = "/organizations/acme/dashboards/main/team"
+    assert "first refresh makes the role" in console.get(drawn_at).text
 
-    refreshed = installation.run("refresh", "acme", "--wait", "--json")
+    # Replay would be recorded beside each refresh, and ended with it.
+    refresh = ("refresh", "acme", "--wait", "--json")
+    refreshed = installation.run(*refresh, KIKET_DBT_ENGINE="executable")
     assert refreshed.code == 0, refreshed.err
     assert refreshed.document["run_id"] == done["run_id"]
     built = {model["model_id"].rpartition(".")[2] for model in refreshed.document["models"]}
@@ -98,6 +119,16 @@ def test_the_whole_way_from_a_repository_to_a_dashboard_and_back(
         " group by 1 order by 1 desc limit 20"
     )
     assert [dict(row) for row in answered] == [dict(row) for row in expected]
+
+    undrawn = console.get(drawn_at)
+    assert undrawn.status_code == 200
+    assert "The parameter &#39;project&#39; is required" in undrawn.text
+    (project,) = sample_database.rows("select min(id) as id from public.projects where organization_id = 1")
+    drawn = console.get(drawn_at, params={"p.project": project["id"]}).text
+    assert str(expected[0]["week_begins_on"]) in drawn.partition("Of one project")[2]
+    shown = f"/runs/{done['run_id']}"
+    assert "version 1" in console.get(shown).text
+    assert console.get(f"{shown}/artifacts/manifest.json").json()["nodes"]
 
     model = folder / "analytics/dbt/models/team_weeks.sql"
     model.write_text(model.read_text().replace("issues_completed)", "issues_finished)"))
@@ -116,7 +147,7 @@ def test_the_whole_way_from_a_repository_to_a_dashboard_and_back(
     second = installation.run(*publish).document
     assert [one["outcome"] for one in second] == ["published"], second
     assert installation.run("definitions", "rollback", "acme", 1).code == 0
-    again = installation.run("refresh", "acme", "--wait", "--json")
+    again = installation.run(*refresh, KIKET_DBT_ENGINE="executable")
     assert again.code == 0, again.err
     assert dashboard_rows(sample_database) == answered
 

@@ -5,6 +5,8 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from kiket_worker.definitions.validation import Validation, validate
 from kiket_worker.errors import UsageError
 from kiket_worker.ledger.database import Database
 from tests.support.definitions import EXAMPLES, all_examples, repository, trials_of
-from tests.support.installations import catalogs
+from tests.support.installations import Installation, catalogs
 from tests.support.tenants import isolation_of, settings_of
 
 MODELS = "analytics/dbt/models/"
@@ -35,6 +37,59 @@ def validated(folder: Path, trials: Trials) -> Validation:
 
 def told(found: Validation) -> set[tuple[str, int, str]]:
     return {(Path(problem.file).name, problem.line, problem.rule) for problem in found.problems}
+
+
+def about(files: Collection[str], found: Validation) -> Validation:
+    """What was found, with no problems but those of these files."""
+    return replace(found, problems=tuple(problem for problem in found.problems if problem.file in files))
+
+
+@pytest.fixture(scope="module")
+def module_trials(sample_databases: Any) -> Iterator[Trials]:
+    """For what is tried once for several tests: a trial takes seconds, however little is tried."""
+    with Installation.of(sample_databases[0]) as installation:
+        yield trials_of(installation)
+
+
+def validated_together(folder: Path, trials: Trials, *parts: Mapping[str, str]) -> Validation:
+    """Files of several tests in one repository, each of which looks at its own: no problem is of none of them."""
+    files = {path: text for part in parts for path, text in part.items()}
+    assert len(files) == sum(map(len, parts))
+    found = validated(repository(folder, files), trials)
+    assert {problem.file for problem in found.problems} <= files.keys()
+    return found
+
+
+@pytest.fixture(scope="module")
+def wrong(module_trials: Trials, tmp_path_factory: pytest.TempPathFactory) -> Validation:
+    """What is told of files with errors that have nothing to do with each other."""
+    return validated_together(
+        tmp_path_factory.mktemp("wrong"),
+        module_trials,
+        *(JINJA, YAML, CONFIGURED, ON_A_BAD_FILE, INCREMENTAL, TESTED, STATEMENTS),
+    )
+
+
+@pytest.fixture(scope="module")
+def warned_of(module_trials: Trials, tmp_path_factory: pytest.TempPathFactory) -> Validation:
+    """What is told of files without errors."""
+    return validated_together(tmp_path_factory.mktemp("warned-of"), module_trials, WARNED_OF, UNFILTERED)
+
+
+@pytest.fixture(scope="module")
+def right(module_trials: Trials, tmp_path_factory: pytest.TempPathFactory) -> Validation:
+    """What is told of every rule's right example and of the repository with every root, which are one here."""
+    folder = all_examples("right", tmp_path_factory.mktemp("right"))
+    assert not any((folder / path).exists() for path in files_of(EXAMPLES / "valid"))
+    shutil.copytree(EXAMPLES / "valid", folder, dirs_exist_ok=True)
+    exposures = folder / "analytics/dbt/exposures/boards.yml"
+    # One of the examples has an exposure of the same name.
+    exposures.write_text(exposures.read_text().replace("team_board", "boards"))
+    return validated(folder, module_trials)
+
+
+def files_of(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_all_problems_are_told_at_once(trials: Trials, installation: Any, tmp_path: Path) -> None:
@@ -87,35 +142,42 @@ LOOKING_AT_THE_TENANT = {
 }
 
 
-def test_jinja_prints_the_tenant_and_the_time_and_looks_at_neither(trials: Trials, tmp_path: Path) -> None:
-    files = {f"{MODELS}{name}.sql": f"select {text} as x" for name, text in LOOKING_AT_THE_TENANT.items()}
-    files[MODELS + "by_macro.sql"] = "select {{ letters_of(this) }} as x"
-    files["analytics/dbt/macros/letters.sql"] = "{% macro letters_of(it) %}{{ (it ~ '') | length }}{% endmacro %}"
-    files[MODELS + "prints.sql"] = """select '{{ target.schema }}' as a, '{{ run_started_at }}' as b, '{{ this }}' as c,
+JINJA = {
+    **{f"{MODELS}{name}.sql": f"select {text} as x" for name, text in LOOKING_AT_THE_TENANT.items()},
+    MODELS + "by_macro.sql": "select {{ letters_of(this) }} as x",
+    "analytics/dbt/macros/letters.sql": "{% macro letters_of(it) %}{{ (it ~ '') | length }}{% endmacro %}",
+    MODELS + "prints.sql": """select '{{ target.schema }}' as a, '{{ run_started_at }}' as b, '{{ this }}' as c,
         {{ var('organization_id') }} as d, '{{ invocation_id }}' as e, '{{ var('organization_slug') ~ '!' }}' as f
-        from {{ ref('fct_throughput') }} where {{ tenant_filter('project_id') }}"""
+        from {{ ref('fct_throughput') }} where {{ tenant_filter('project_id') }}""",
+}
 
-    found = validated(repository(tmp_path, files), trials)
+
+def test_jinja_prints_the_tenant_and_the_time_and_looks_at_neither(wrong: Validation) -> None:
+    found = about(JINJA, wrong)
 
     assert told(found) == {(f"{name}.sql", 1, "jinja-tenant") for name in [*LOOKING_AT_THE_TENANT, "letters"]}
 
 
-def test_yaml_that_looks_at_the_tenant_is_told_in_its_file(trials: Trials, tmp_path: Path) -> None:
-    elsewhere = "{{ 'public' if target.schema == 'analytics_org_acme' else var('organization_schema') }}"
-    files = {MODELS + "sources.yml": f'sources: [{{name: crm, schema: "{elsewhere}", tables: [{{name: deals}}]}}]\n'}
+ELSEWHERE_FOR_SOME = "{{ 'public' if target.schema == 'analytics_org_acme' else var('organization_schema') }}"
+YAML = {
+    MODELS + "sources.yml": f'sources: [{{name: crm, schema: "{ELSEWHERE_FOR_SOME}", tables: [{{name: deals}}]}}]\n'
+}
 
-    found = validated(repository(tmp_path, files), trials)
+
+def test_yaml_that_looks_at_the_tenant_is_told_in_its_file(wrong: Validation) -> None:
+    found = about(YAML, wrong)
 
     assert told(found) == {("sources.yml", 1, "jinja-tenant")}
 
 
-def test_what_dbt_writes_into_statements_of_its_own_is_judged(trials: Trials, tmp_path: Path) -> None:
-    configured = """{{ config(materialized='incremental', unique_key='a' ~ ('%c' % 59) ~ ' drop table x',
+CONFIGURED = {
+    MODELS + "configured.sql": """{{ config(materialized='incremental', unique_key='a' ~ ('%c' % 59) ~ ' drop table x',
     incremental_predicates=["true) or exists (select 1 from public.users"],
     indexes=[{'columns': ['a); drop table x; --']}]) }}
 select 1 as a, 2 as "b"" int); drop table x; --"
-"""
-    described = """models:
+""",
+    MODELS + "described.sql": "select 1 as a, 2 as b",
+    MODELS + "described.yml": """models:
   - name: described
     config: {contract: {enforced: true}}
     columns:
@@ -132,23 +194,20 @@ unit_tests:
     overrides: {macros: {current_day: "now()); drop table x; --"}}
     given: []
     expect: {rows: [{a: 1}]}
-"""
-    seeds = """seeds:
+""",
+    "analytics/dbt/seeds/sizes.csv": "points\n1\n",
+    "analytics/dbt/seeds/sizes.yml": """seeds:
   - name: sizes
     config: {column_types: {points: "int); drop table x; --"}}
     columns:
       - name: points
         data_tests: [{not_null: {config: {where: "1;"}}}]
-"""
-    files = {
-        MODELS + "configured.sql": configured,
-        MODELS + "described.sql": "select 1 as a, 2 as b",
-        MODELS + "described.yml": described,
-        "analytics/dbt/seeds/sizes.csv": "points\n1\n",
-        "analytics/dbt/seeds/sizes.yml": seeds,
-    }
+""",
+}
 
-    found = validated(repository(tmp_path, files), trials)
+
+def test_what_dbt_writes_into_statements_of_its_own_is_judged(wrong: Validation) -> None:
+    found = about(CONFIGURED, wrong)
 
     words = {(Path(problem.file).name, problem.message.partition(":")[0]) for problem in found.problems}
     assert words >= {
@@ -159,18 +218,19 @@ unit_tests:
     }
 
 
-def test_of_what_is_built_on_a_bad_file_nothing_is_told(trials: Trials, tmp_path: Path) -> None:
-    board = (EXAMPLES / "rules/widget-model/right/.kiket/analytics/dashboards/team.yaml").read_text()
-    files = {
-        MODELS + "bad.sql": "select {{ env_var('HOME') }} as home, 1 as project_id",
-        MODELS + "below.sql": "select project_id from {{ ref('bad') }}",
-        MODELS + "below.yml": "models:\n  - name: below\n    columns:\n      - name: project_id\n"
-        "        data_tests: [not_null]\n",
-        "analytics/dbt/tests/of_below.sql": "select * from {{ ref('below') }} where project_id is null",
-        ".kiket/analytics/dashboards/team.yaml": board.replace("fct_throughput", "below"),
-    }
+BOARD = (EXAMPLES / "rules/widget-model/right/.kiket/analytics/dashboards/team.yaml").read_text()
+ON_A_BAD_FILE = {
+    MODELS + "bad.sql": "select {{ env_var('HOME') }} as home, 1 as project_id",
+    MODELS + "below.sql": "select project_id from {{ ref('bad') }}",
+    MODELS + "below.yml": "models:\n  - name: below\n    columns:\n      - name: project_id\n"
+    "        data_tests: [not_null]\n",
+    "analytics/dbt/tests/of_below.sql": "select * from {{ ref('below') }} where project_id is null",
+    ".kiket/analytics/dashboards/team.yaml": BOARD.replace("fct_throughput", "below"),
+}
 
-    found = validated(repository(tmp_path, files), trials)
+
+def test_of_what_is_built_on_a_bad_file_nothing_is_told(wrong: Validation) -> None:
+    found = about(ON_A_BAD_FILE, wrong)
 
     assert told(found) == {("bad.sql", 1, "jinja-forbidden")}
 
@@ -206,45 +266,49 @@ def test_what_stops_its_reader_is_told_by_itself_and_hides_nothing(trials: Trial
     }
 
 
-def test_what_is_right_has_no_problem(trials: Trials, tmp_path: Path) -> None:
-    found = validated(all_examples("right", tmp_path), trials)
-
-    assert found.problems == ()
-    assert found.is_valid
+def test_what_is_right_has_no_problem(right: Validation) -> None:
+    assert right.problems == ()
+    assert right.is_valid
 
 
-def test_every_root_of_a_repository_is_read_and_built(trials: Trials) -> None:
-    found = validated(EXAMPLES / "valid", trials)
+def test_every_root_of_a_repository_is_read_and_built(right: Validation) -> None:
+    read = right.overlay.files.keys() & files_of(EXAMPLES / "valid")
 
-    assert found.problems == ()
-    assert {kind_of(path) for path in found.overlay.files} == set(Kind)
-    assert not any(path.startswith(("src/", "README")) for path in found.overlay.files)
+    assert right.problems == ()
+    assert {kind_of(path) for path in read} == set(Kind)
+    assert not any(path.startswith(("src/", "README")) for path in right.overlay.files)
 
 
-def test_an_incremental_model_is_tried_as_it_is_the_second_time_too(trials: Trials, tmp_path: Path) -> None:
-    text = """{{ config(materialized='incremental', unique_key='project_id') }}
+INCREMENTAL = {
+    MODELS + "later.sql": """{{ config(materialized='incremental', unique_key='project_id') }}
 select project_id from {{ ref('fct_throughput') }}
 {% if is_incremental() %}
 where no_such_column > 1
 {% endif %}
-"""
-    hidden = """{{ config(materialized='incremental') }}
+""",
+    MODELS + "hidden.sql": """{{ config(materialized='incremental') }}
 select 1 as one{% if is_incremental() %}, pg_sleep(1)::text as slept{% endif %}
-"""
-    found = validated(repository(tmp_path, {MODELS + "later.sql": text, MODELS + "hidden.sql": hidden}), trials)
+""",
+}
+
+
+def test_an_incremental_model_is_tried_as_it_is_the_second_time_too(wrong: Validation) -> None:
+    found = about(INCREMENTAL, wrong)
 
     assert told(found) == {("later.sql", 4, "database"), ("hidden.sql", 2, "sql-function")}
 
 
-def test_tests_of_models_are_read_by_postgres_too(trials: Trials, tmp_path: Path) -> None:
-    files = {
-        MODELS + "summed.sql": "select project_id from {{ ref('fct_throughput') }}",
-        MODELS + "summed.yml": "models:\n  - name: summed\n    columns:\n      - name: project\n"
-        "        data_tests: [not_null]\n",
-        # It does not hold over no rows, which says nothing.
-        "analytics/dbt/tests/has_rows.sql": "select 1 as one where not exists (select from {{ ref('summed') }})",
-    }
-    found = validated(repository(tmp_path, files), trials)
+TESTED = {
+    MODELS + "summed.sql": "select project_id from {{ ref('fct_throughput') }}",
+    MODELS + "summed.yml": "models:\n  - name: summed\n    columns:\n      - name: project\n"
+    "        data_tests: [not_null]\n",
+    # It does not hold over no rows, which says nothing.
+    "analytics/dbt/tests/has_rows.sql": "select 1 as one where not exists (select from {{ ref('summed') }})",
+}
+
+
+def test_tests_of_models_are_read_by_postgres_too(wrong: Validation) -> None:
+    found = about(TESTED, wrong)
 
     assert [(Path(problem.file).name, problem.rule) for problem in found.problems] == [("summed.yml", "database")]
     assert 'column "project" does not exist' in found.problems[0].message
@@ -280,23 +344,23 @@ def test_jinja_that_takes_all_memory_is_refused(trials: Trials, tmp_path: Path) 
     assert told(found) == {("greedy.sql", 1, "parse-limit")}
 
 
-@pytest.mark.parametrize(
-    ("sql", "rule"),
-    [
-        ("select 1 as one; drop table dim_projects", "sql-select"),
-        ("select * from public.users", "sql-table"),
-        ("copy dim_projects to '/tmp/x'", "sql-select"),
-        ("select set_config('role', 'postgres', false) as x", "sql-function"),
-        ("select * from dblink('dbname=x', 'select 1') as t(a int)", "sql-function"),
-    ],
-)
-def test_sql_that_does_more_than_compute_is_refused_before_it_is_run(
-    sql: str, rule: str, trials: Trials, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    found = validated(repository(tmp_path, {MODELS + "hostile.sql": sql}), trials)
+MORE_THAN_COMPUTING = {
+    "drops": ("select 1 as one; drop table dim_projects", "sql-select"),
+    "reads": ("select * from public.users", "sql-table"),
+    "copies": ("copy dim_projects to '/tmp/x'", "sql-select"),
+    "becomes": ("select set_config('role', 'postgres', false) as x", "sql-function"),
+    "connects": ("select * from dblink('dbname=x', 'select 1') as t(a int)", "sql-function"),
+}
+STATEMENTS = {f"{MODELS}{name}.sql": sql for name, (sql, _) in MORE_THAN_COMPUTING.items()}
+
+
+def test_sql_that_does_more_than_compute_is_refused_before_it_is_run(wrong: Validation) -> None:
+    found = about(STATEMENTS, wrong)
 
     # Postgres was not asked: it would have said something of its own.
-    assert {problem.rule for problem in found.problems} == {rule}
+    assert {(Path(problem.file).stem, problem.rule) for problem in found.problems} == {
+        (name, rule) for name, (_, rule) in MORE_THAN_COMPUTING.items()
+    }
 
 
 def test_the_trials_of_the_killed_are_removed_later_and_those_that_go_on_are_not(
@@ -335,30 +399,32 @@ validate(Path(sys.argv[2]), trials, name="main", others={})
     assert installation.rows("select from pg_namespace where nspname like 'analytics_org_trial_%%'") == []
 
 
-def test_warnings_do_not_keep_a_repository_from_being_published(trials: Trials, tmp_path: Path) -> None:
-    text = "select id\r\nfrom {{ source('raw', 'issues') }}\r\n"
+WARNED_OF = {MODELS + "unfiltered.sql": "select id\r\nfrom {{ source('raw', 'issues') }}\r\n"}
 
-    found = validated(repository(tmp_path, {MODELS + "unfiltered.sql": text}), trials)
+
+def test_warnings_do_not_keep_a_repository_from_being_published(warned_of: Validation) -> None:
+    found = about(WARNED_OF, warned_of)
 
     assert {(problem.rule, problem.severity) for problem in found.problems} == {
         ("file-line-ends", Severity.WARNING),
         ("tenancy-filter", Severity.WARNING),
     }
-    assert found.is_valid
+    assert warned_of.is_valid
 
 
-def test_a_raw_table_without_a_filter_is_told_however_it_is_named(trials: Trials, tmp_path: Path) -> None:
-    files = {
-        MODELS + "commented.sql": "-- organization_id\nselect id, organization_id\nfrom {{ source('raw', 'issues') }}",
-        MODELS + "built.sql": "select id from\n{{ var('raw_schema') }}.issues",
-        MODELS + "own.yml": "sources:\n  - name: mine\n    schema: \"{{ var('raw_schema') }}\"\n"
-        "    tables:\n      - name: issues",
-        MODELS + "aliased.sql": "select id from {{ source('mine', 'issues') }} as organization_id",
-        MODELS + "filtered.sql": "select id from {{ source('raw', 'organizations') }} where {{ tenant_filter('id') }}",
-        MODELS + "staged.sql": "select issue_id from {{ ref('stg_issues') }}",
-    }
+UNFILTERED = {
+    MODELS + "commented.sql": "-- organization_id\nselect id, organization_id\nfrom {{ source('raw', 'issues') }}",
+    MODELS + "built.sql": "select id from\n{{ var('raw_schema') }}.issues",
+    MODELS + "own.yml": "sources:\n  - name: mine\n    schema: \"{{ var('raw_schema') }}\"\n"
+    "    tables:\n      - name: issues",
+    MODELS + "aliased.sql": "select id from {{ source('mine', 'issues') }} as organization_id",
+    MODELS + "filtered.sql": "select id from {{ source('raw', 'organizations') }} where {{ tenant_filter('id') }}",
+    MODELS + "staged.sql": "select issue_id from {{ ref('stg_issues') }}",
+}
 
-    found = validated(repository(tmp_path, files), trials)
+
+def test_a_raw_table_without_a_filter_is_told_however_it_is_named(warned_of: Validation) -> None:
+    found = about(UNFILTERED, warned_of)
 
     assert told(found) == {
         ("commented.sql", 3, "tenancy-filter"),
