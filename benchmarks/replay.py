@@ -64,13 +64,13 @@ class Sizes:
 
 FULL = Sizes()
 SHORT = Sizes(
-    tenants=4,
+    tenants=2,
     turns=1,
-    tenants_each_turn=2,
+    tenants_each_turn=1,
     dbt_runs=1,
-    replays_each_dbt_run=2,
+    replays_each_dbt_run=1,
     reader_issues=500,
-    reader_refreshes=3,
+    reader_refreshes=2,
     concurrent=2,
     hold_seconds=0.2,
     aged_slots=16,
@@ -93,7 +93,7 @@ def measure(short: bool) -> Benchmark:  # noqa: FBT001  # as every benchmark
     with temporary_folder() as folder, postgres_in(folder / "postgres") as admin_url:
         specs = [organization(number, sizes.issues) for number in range(1, sizes.tenants + 1)]
         specs.append(organization(sizes.tenants + 1, sizes.reader_issues))
-        with replaying(folder, admin_url, "bench_replay", tuple(specs), aged_slots=sizes.aged_slots) as installation:
+        with replaying(folder, admin_url, "bench", tuple(specs), aged_slots=sizes.aged_slots) as installation:
             figures = [
                 *installation.against_statements(sizes),
                 *installation.against_dbt(sizes),

@@ -78,7 +78,7 @@ def measure(short: bool) -> Benchmark:  # noqa: FBT001  # every benchmark is cal
         specs = tuple(organization(number, _ISSUES) for number in range(1, sizes.few + 1))
         say("recording dbt, twice")
         with (
-            replaying(folder, admin_url, "bench_few", specs, aged_slots=sizes.aged_slots) as few,
+            replaying(folder, admin_url, "bench", specs, aged_slots=sizes.aged_slots) as few,
             # In short form, which only shows that it works, one database is both: recording dbt takes longest.
             nullcontext(few)
             if short

@@ -10,11 +10,11 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, Protocol
 
 import pika
 import psycopg
@@ -24,7 +24,7 @@ from benchmarks.figures import Machine, machine
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS, QUEUE_SCHEDULED, RefreshMessage
 from kiket_worker.dbt.bundle import core_bundle, shared_bundle
 from kiket_worker.dev import environment, platform, postgres, rabbitmq
-from kiket_worker.dev.secrets import secrets_of
+from kiket_worker.dev.secrets import DevSecrets, secrets_of
 from kiket_worker.dev.service import last_lines, until
 from kiket_worker.events import TICKER_STARTED, WORKER_STARTED
 from kiket_worker.ledger import organizations, outbox
@@ -37,6 +37,7 @@ from kiket_worker.settings import Settings
 from kiket_worker.telemetry.logs import silence_logs
 
 _COMMAND = Path(sys.executable).parent / "kiket-worker"
+_TEMPLATE = "bench_template"
 _START_SECONDS = 60
 _TICK_SECONDS = 300
 
@@ -61,14 +62,50 @@ class BenchmarkFailed(Exception):
     """Something did not happen, so there is nothing to measure."""
 
 
+class Child(Protocol):
+    """A process that leads its session: what is needed of a `subprocess.Popen`."""
+
+    pid: int
+    returncode: int | None
+
+    def poll(self) -> int | None:
+        """The code it has ended with, if it has."""
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Wait for its end; the code it has ended with."""
+
+    def send_signal(self, number: signal.Signals, /) -> None:
+        """Send it a signal, unless it has ended."""
+
+
+# Arguments of the product's command, its environment, its folder, and the file for all that it says.
+Launch = Callable[[Sequence[str], Mapping[str, str], Path, IO[bytes]], Child]
+
+
+def launch(arguments: Sequence[str], environment: Mapping[str, str], folder: Path, output: IO[bytes]) -> Child:
+    """Start a command of the product as users do."""
+    return subprocess.Popen(
+        [str(_COMMAND), *arguments],
+        env=environment,
+        cwd=folder,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+
+
 @dataclass(frozen=True)
 class Services:
-    """Running services. `folder` is short enough for Postgres' socket and removed in the end."""
+    """Running services. `folder` is short enough for Postgres' socket and removed in the end.
+
+    `launch` starts the product's commands in their installations.
+    """
 
     folder: Path
     admin_url: str
     rabbitmq_url: str
     machine: Machine
+    launch: Launch = launch
 
     @contextmanager
     def installation(self, name: str, *, organization_count: int, **variables: str) -> Iterator["Installation"]:
@@ -78,9 +115,7 @@ class Services:
         """
         folder = self.folder / name
         (folder / "tmp").mkdir(parents=True)
-        url = postgres.create_database(self.admin_url, f"bench_{name}")
-        with psycopg.connect(url) as connection:
-            platform.create_tables(connection)
+        url = postgres.create_database(self.admin_url, f"bench_{name}", template=_TEMPLATE)
         secrets = secrets_of(self.folder)  # The same for each: its roles are the server's.
         own = environment.set_up_roles(url, secrets)
         with ExitStack() as stack:
@@ -105,7 +140,7 @@ class Services:
                 # Workers are killed here, and leave their folders behind.
                 "TMPDIR": str(folder / "tmp"),
             }
-            installation = Installation(folder, chosen | variables, ledger)
+            installation = Installation(folder, chosen | variables, ledger, self.launch)
             stack.callback(installation.end)
             yield installation
         postgres.drop_database(self.admin_url, f"bench_{name}")
@@ -125,6 +160,7 @@ class Installation:
     folder: Path
     variables: dict[str, str]
     ledger: psycopg.Connection[DictRow]
+    launch: Launch
     _started: list["Process"] = field(default_factory=list)
 
     def rows(self, query: str, *parameters: object) -> list[dict[str, Any]]:
@@ -167,14 +203,7 @@ class Installation:
         log = self.folder / f"{len(self._started)}-{arguments[0]}.log"
         base = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         with log.open("wb") as output:
-            child = subprocess.Popen(
-                [str(_COMMAND), *arguments],
-                env=base | self.variables,
-                cwd=self.folder,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+            child = self.launch(arguments, base | self.variables, self.folder, output)
         self._started.append(Process(child, log))
         return self._started[-1]
 
@@ -244,7 +273,7 @@ class Installation:
 class Process:
     """A command of the product that was started, and the file that its output goes to."""
 
-    child: subprocess.Popen[bytes]
+    child: Child
     log: Path
 
     def kill(self) -> None:
@@ -301,6 +330,15 @@ def running() -> Iterator[Services]:
                 # What a server says of itself is in pika's inner connection only.
                 rabbitmq_version = str(client._impl.server_properties["version"])
             versions = machine(postgres=postgres_version(admin_url), rabbitmq=rabbitmq_version)
+            _create_template(admin_url, secrets_of(folder))
             yield Services(folder, admin_url, rabbitmq_url, versions)
         finally:
             rabbitmq.stop(folder / "rabbitmq")
+
+
+def _create_template(admin_url: str, secrets: DevSecrets) -> None:
+    """What each installation's database is a clone of: all migrations take longer than much that is done there."""
+    url = postgres.create_database(admin_url, _TEMPLATE)
+    with psycopg.connect(url) as connection:
+        platform.create_tables(connection)
+    environment.set_up_roles(url, secrets)

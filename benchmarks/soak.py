@@ -30,7 +30,7 @@ class Sizes:
 
 
 FULL = Sizes()
-SHORT = Sizes(refreshes=24, batch=4, left_out=8, issues=10)
+SHORT = Sizes(refreshes=8, batch=2, left_out=2, issues=10)
 
 
 @dataclass(frozen=True)

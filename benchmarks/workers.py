@@ -22,8 +22,6 @@ from benchmarks.refreshes import postmaster_of, server_seconds
 from benchmarks.replaying import replaying, wait_until_compiled
 from benchmarks.services import Installation, Process, running
 
-_SPIN = 4_000_000
-
 
 @dataclass(frozen=True)
 class Sizes:
@@ -33,10 +31,11 @@ class Sizes:
     few: int = 24
     issues: int = 400
     pairs: int = 5
+    spin: int = 4_000_000
 
 
 FULL = Sizes()
-SHORT = Sizes(runs=4, few=2, issues=20, pairs=1)
+SHORT = Sizes(runs=4, few=2, issues=20, pairs=1, spin=400_000)
 
 
 @dataclass(frozen=True)
@@ -69,7 +68,7 @@ def measure(short: bool) -> Benchmark:  # noqa: FBT001  # every benchmark is cal
             _load(installation, sizes.few, [first, second], postmaster)  # The second loads what the first has recorded.
             loads[2].append(_load(installation, sizes.runs, [first, second], postmaster))
             second.kill()
-            machines.append(_machine())
+            machines.append(_machine(sizes.spin))
             say(f"one {loads[1][-1].wall:.1f} s, two {loads[2][-1].wall:.1f} s, the machine {machines[-1]:.2f}")
     return Benchmark("workers", services.machine, _figures(loads, machines, sizes))
 
@@ -140,16 +139,16 @@ def _cpu_seconds(worker: Process) -> float:
     return used.user + used.system + used.children_user + used.children_system
 
 
-def _machine() -> float:
+def _machine(spin: int) -> float:
     """How much more two processes that only count get done than one."""
     context = multiprocessing.get_context("spawn")
     with context.Pool(2) as pool:
         pool.map(_spin, [1, 1], chunksize=1)  # Both are there.
         began = time.perf_counter()
-        pool.apply(_spin, (_SPIN,))
+        pool.apply(_spin, (spin,))
         one = time.perf_counter() - began
         began = time.perf_counter()
-        pool.map(_spin, [_SPIN, _SPIN], chunksize=1)
+        pool.map(_spin, [spin, spin], chunksize=1)
         return 2 * one / (time.perf_counter() - began)
 
 

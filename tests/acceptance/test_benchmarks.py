@@ -3,9 +3,15 @@
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -111,6 +117,9 @@ WITH_TARGET = {
     "workers": {"cpu_bound_speedup", "speedup_against_machine"},
     "soak": {"memory_growth_share", "descriptors_spread", "temporary_files_left"},
 }
+# Those of one process share services (`warm_benchmarks`). One that fails keeps those behind it from running.
+SHARING = (("queue", "ticker", "workers", "soak"), ("replay", "scale"))
+GROUPS = (*SHARING, *((name,) for name in FIGURES if name not in chain(*SHARING)))
 
 
 def benchmarks(*arguments: object, module: str = "benchmarks") -> subprocess.CompletedProcess[str]:
@@ -125,18 +134,55 @@ def benchmarks(*arguments: object, module: str = "benchmarks") -> subprocess.Com
     )
 
 
-@pytest.mark.parametrize("name", FIGURES)
-def test_a_benchmark_prints_and_writes_its_figures(tmp_path: Path, name: str) -> None:
+@dataclass(frozen=True)
+class Run:
+    """A process of several short forms: how it ended, what it printed, and the file that it was to write."""
+
+    process: subprocess.CompletedProcess[str]
+    output: Path
+
+    @property
+    def printed(self) -> list[Any]:
+        return [json.loads(line) for line in self.process.stdout.splitlines()]
+
+
+@pytest.fixture(scope="module")
+def run_of(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...]], Run]:
+    """Gives the run of a group: the first who asks waits for it."""
     warm_dbt.executable()
-    output = tmp_path / "build" / "bench.json"
-    result = benchmarks(name, "--short", "--output", output, module="tests.support.warm_benchmarks")
-    assert result.returncode == 0, result.stderr
-    (line,) = result.stdout.splitlines()
-    document = json.loads(line)
-    assert json.loads(output.read_text()) == [document]
+
+    @cache
+    def run(group: tuple[str, ...]) -> Run:
+        output = tmp_path_factory.mktemp("benchmarks") / "build" / "bench.json"
+        try:
+            process = benchmarks(*group, "--short", "--output", output, module="tests.support.warm_benchmarks")
+        except subprocess.TimeoutExpired as late:
+            # Not raised, as every test of the group would run it again and wait as long.
+            said = (late.stderr or b"").decode(errors="replace")
+            process = subprocess.CompletedProcess(late.cmd, -signal.SIGKILL, "", f"{said}\n{late}")
+        return Run(process, output)
+
+    return run
+
+
+@pytest.mark.parametrize("group", GROUPS, ids="-".join)
+def test_benchmarks_print_what_they_write(run_of: Callable[[tuple[str, ...]], Run], group: tuple[str, ...]) -> None:
+    run = run_of(group)
+    assert run.process.returncode == 0, run.process.stderr
+    assert [document["benchmark"] for document in run.printed] == list(group)
+    assert json.loads(run.output.read_text()) == run.printed
+
+
+@pytest.mark.parametrize(("group", "name"), [pytest.param(group, name, id=name) for group in GROUPS for name in group])
+def test_a_benchmark_gives_its_figures(
+    run_of: Callable[[tuple[str, ...]], Run], group: tuple[str, ...], name: str
+) -> None:
+    run = run_of(group)
+    documents = {document["benchmark"]: document for document in run.printed}
+    assert name in documents, run.process.stderr
+    document = documents[name]
 
     assert set(document) == {"benchmark", "machine", "figures"}
-    assert document["benchmark"] == name
     assert set(document["machine"]) == {"cores", "memory_gib", "python", "postgres", "rabbitmq"}
     assert all(document["machine"].values())
 
