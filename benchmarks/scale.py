@@ -9,7 +9,7 @@ import io
 import json
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -26,6 +26,7 @@ from benchmarks.progress import say
 from benchmarks.replay import Installation, organization, replaying
 from benchmarks.services import BenchmarkFailed, postgres_in, postgres_version, temporary_folder
 from benchmarks.simulation import sizing
+from benchmarks.simulation.panels import panel, said
 from benchmarks.simulation.population import counts
 from benchmarks.turns import Turns
 from kiket_worker.dev import postgres
@@ -130,8 +131,8 @@ def _among_many(few: Installation, many: Installation, sizes: Sizes) -> list[Fig
             costs[side].append(_refresh_all((few, many)[side], sizes))
     how = (
         f"of a whole refresh of the core project by replay, {sizes.few} tenants each turn, in a database of"
-        f" {sizes.many} tenants' schemas with its twelve relations each against one of {sizes.few}; autovacuum off"
-        " meanwhile"
+        f" {sizes.many} tenants' schemas with its twelve relations each against one of {sizes.few}, both on a server"
+        " that has the roles of all; autovacuum off meanwhile"
     )
     measured, reference = costs[1], costs[0]
     cpu = Turns([one.client + one.server for one in measured], [one.client + one.server for one in reference])
@@ -248,8 +249,24 @@ def _simulated(seconds: dict[str, list[float]], sizes: Sizes) -> list[Figure]:
                 Target("<=", 0.5),
             ),
         ]
+        figures += _lags(name, found, sizes)
     slow = seconds["dbt itself"]
     return [*figures, *_confirmed(of_plans, slow, sizes)]
+
+
+def _lags(engine: str, seconds: Sequence[float], sizes: Sizes) -> Iterator[Figure]:
+    """The lag of each plan with the formula's threads; in words with fewer and more."""
+    for situation, after_outage in (("hour", False), ("outage", True)):
+        shown = panel(engine, seconds, sizes.organizations, after_outage=after_outage)
+        for plan, line in shown.lines.items():
+            (at_formula,) = (point for point in line if point.threads == shown.formula)
+            yield Figure(
+                f"lag_p99_{situation}_{plan}_{engine}",
+                at_formula.p99,
+                "s",
+                f"{plan}'s start lag with the {shown.formula} threads of the formula, {shown.title},"
+                f" {sizes.organizations} organisations; {said(line)}",
+            )
 
 
 def _confirmed(of_plans: dict[Plan, int], seconds: Sequence[float], sizes: Sizes) -> list[Figure]:

@@ -24,11 +24,14 @@ _LOOK_SECONDS = 30
 TICKER_REMEDY = "see that a `kiket-worker ticker` runs, and what it logs as ticker.failed"
 
 
-def examine_capacity(settings: Settings, database: Database) -> Iterator[Finding]:
-    """Everything that is found. Workers are those that have refreshed in the last quarter of an hour."""
+def examine_capacity(settings: Settings, database: Database, *, workers: int | None = None) -> Iterator[Finding]:
+    """Everything that is found. Workers are those that have refreshed in the last quarter of an hour.
+
+    Connections are judged for as many as these, or for `workers`, as who rests is not seen.
+    """
     load = database.rows(reading("standing", statement("load", __package__)), PLAN_PARAMETERS)[0]
     yield from judge_load(load, waiting_runs(database), settings.concurrency)
-    yield from judge_connections(load, settings.concurrency)
+    yield from judge_connections(load if workers is None else load | {"workers": workers}, settings.concurrency)
     yield from judge_ticks(measure(database, timeout_seconds=_LOOK_SECONDS), settings.tick_interval_seconds)
 
 
@@ -88,8 +91,10 @@ def judge_connections(load: Mapping[str, Any], concurrency: int) -> Iterator[Fin
     """Whether all that may be opened could be: `load` is the row of `sql/load.sql`."""
     workers = max(1, load["workers"])
     own, tenants = connections.of_a_worker(concurrency)
-    needed_by_login = workers * own + _TICKERS * connections.pooled(concurrency) + _CONSOLES * connections.OF_A_CONSOLE
-    needed = needed_by_login + workers * tenants
+    needed_by_login = (
+        workers * own + _TICKERS * connections.of_a_ticker(concurrency) + _CONSOLES * connections.OF_A_CONSOLE
+    )
+    needed = needed_by_login + workers * tenants + _CONSOLES * connections.OF_PREVIEWS
     who = f"{workers} workers with {concurrency} refreshes at a time, {_TICKERS} tickers and {_CONSOLES} consoles"
     limits = {
         f"max_connections leaves {load['server_connections']}": load["server_connections"],

@@ -1,18 +1,20 @@
 """What is wrong with the services around the worker: their releases, their clocks, queues, and rights in the store."""
 
+import os
 import re
 import shutil
+import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from hashlib import sha256
+from importlib.metadata import version
 from pathlib import Path
-from uuid import uuid4
 
 from kiket_worker.artifacts.store import Store
-from kiket_worker.doctor.finding import Finding, error, warning
-from kiket_worker.errors import KiketError, RabbitmqUnreachable
+from kiket_worker.doctor.finding import Finding, error, info, warning
+from kiket_worker.errors import ArtifactsAccessDenied, KiketError, RabbitmqUnreachable
 from kiket_worker.ledger.database import Database
 from kiket_worker.queue.inspection import inspect
 from kiket_worker.settings import Settings
@@ -20,10 +22,16 @@ from kiket_worker.settings import Settings
 # Roles need the first; what deployments have, and tests run on, is no older than the second.
 POSTGRES_NEEDED, POSTGRES_TESTED = 16, 17
 RABBITMQ_NEEDED = (3, 8)
+DBT_TESTED = (1, 11)
+# dbt asks PyPI for the newest release when it tells its own; refused at once, it does without.
+_NO_NETWORK = {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+_DBT_SECONDS = 60
 # What is due is decided by tickers' clocks. S3 refuses a signature that is a quarter of an hour off.
 CLOCK_WARNING_SECONDS, CLOCK_ERROR_SECONDS = 5, 300
-# Where no set of artifacts is: a run's folder begins with a slug, which has no dot.
+# Where no set of artifacts is: a run's folder begins with a slug, which has no dot. Always the same, as whoever may not
+# remove it leaves it behind.
 PROBES = ".doctor"
+_PROBE = f"{PROBES}/probe"
 
 _STORE_REMEDIES = {
     "artifacts_bucket_missing": "make the bucket, or mend ARTIFACTS_URL",
@@ -38,7 +46,7 @@ _STORE_REMEDIES = {
 def examine_services(
     settings: Settings, database: Database, store: Store, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
 ) -> Iterator[Finding]:
-    """Everything that is found. The store gets a probe, which is removed again; nothing else is changed."""
+    """Everything that is found. The store gets a probe, which goes again where that is allowed; no more is changed."""
     yield from _postgres(database, now)
     yield from _dbt(settings)
     if not settings.in_one_process:
@@ -86,12 +94,48 @@ def judge_clocks(asked: datetime, told: datetime, of_postgres: datetime) -> Iter
 
 def _dbt(settings: Settings) -> Iterator[Finding]:
     named = settings.dbt_executable
-    beside = Path(sys.executable).parent / named
-    if not (beside.exists() or shutil.which(str(named))):
+    programs = Path(sys.executable).parent
+    if (programs / named).exists() and (programs / named).parent == programs:
+        yield from judge_dbt(str(named), f"installed: {version('dbt-core')}")  # Of the same packages.
+        return
+    found = shutil.which(str(named))
+    if not found:
         yield error(
             "dbt_executable_missing",
             f"there is no executable {named}, of KIKET_DBT_EXECUTABLE",
             "mend KIKET_DBT_EXECUTABLE, or leave it out: a dbt is installed beside the worker",
+        )
+        return
+    try:
+        done = subprocess.run(
+            [found, "--version"],
+            env={name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ} | _NO_NETWORK,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            timeout=_DBT_SECONDS,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError) as fault:
+        yield error(
+            "dbt_executable_broken",
+            f"`{named} --version`, of KIKET_DBT_EXECUTABLE, does not end well: {fault}",
+            "mend that dbt, or leave KIKET_DBT_EXECUTABLE out: a dbt is installed beside the worker",
+        )
+        return
+    yield from judge_dbt(str(named), done.stdout + done.stderr)
+
+
+def judge_dbt(named: str, told: str) -> Iterator[Finding]:
+    """What is to be said of an executable that tells this of its version; nothing of a dbt that is not dbt-core."""
+    core = re.search(r"installed:\s*(\d+)\.(\d+)\S*", told)
+    if core and (int(core[1]), int(core[2])) != DBT_TESTED:
+        wanted = ".".join(map(str, DBT_TESTED))
+        yield warning(
+            "dbt_untested",
+            f"{named} is dbt-core {core[0].partition(':')[2].strip()}, and this release is tried with {wanted} only",
+            f"install dbt-core {wanted}, as the worker's own packages have it (docs/operations.md, Upgrading dbt)",
         )
 
 
@@ -132,32 +176,47 @@ def judge_rabbitmq(version: str) -> Iterator[Finding]:
 
 
 def examine_store(store: Store) -> Iterator[Finding]:
-    """Whether a file can be written, read, listed and removed. What stands in the way is told at the first of these."""
-    key, content = f"{PROBES}/{uuid4()}", b"kiket-worker doctor"
+    """Whether a file can be written, read and listed, and whether it may be removed, which workers need not.
+
+    What stands in the way is told at each of these, and of what cannot be written, only that.
+    """
+    content = b"kiket-worker doctor"
 
     def write() -> None:
         with tempfile.NamedTemporaryFile() as file:
             Path(file.name).write_bytes(content)
-            store.put(key, Path(file.name), sha256=sha256(content).hexdigest(), content_type="text/plain")
+            store.put(_PROBE, Path(file.name), sha256=sha256(content).hexdigest(), content_type="text/plain")
 
     def read() -> None:
-        if store.get(key) != content:
+        if store.get(_PROBE) != content:
             raise KiketError("what was read is not what was written")
 
     def look() -> None:
-        if key not in [one.key for one in store.list(PROBES)]:
+        if _PROBE not in [one.key for one in store.list(PROBES)]:
             raise KiketError("what was written is not listed")
 
-    for what, step in (("written", write), ("read", read), ("listed", look), ("removed", lambda: store.remove([key]))):
+    def remove() -> None:
+        store.remove([_PROBE])
+
+    for what, step in (("written", write), ("read", read), ("listed", look), ("removed", remove)):
         try:
             step()
         except (KiketError, FileNotFoundError) as fault:
+            if step is remove and isinstance(fault, ArtifactsAccessDenied):
+                yield info(
+                    "artifacts_not_removable",
+                    f"these credentials may remove nothing from the store, so that a probe stays at "
+                    f"{store.location(_PROBE)}",
+                    "nothing for workers, who remove nothing; `artifacts prune` needs credentials that may "
+                    "(docs/artifacts.md, Stores)",
+                )
+                return
             kind = (
                 fault.kind if isinstance(fault, KiketError) and fault.kind in _STORE_REMEDIES else "artifacts_refused"
             )
             yield error(
                 kind,
-                f"a probe cannot be {what} at {store.location(key)}: {' '.join(str(fault).split())}",
+                f"a probe cannot be {what} at {store.location(_PROBE)}: {' '.join(str(fault).split())}",
                 _STORE_REMEDIES.get(kind, "see docs/artifacts.md, Stores, for what a store has to do"),
             )
             if what == "written":

@@ -3,6 +3,8 @@
 # Threads that answer the console's requests are as many as the pool of the web framework has, 40; few of them are in
 # the database at a time.
 OF_A_CONSOLE = 10
+# Beside these, as organisations' read-only roles: for dashboards that are drawn at a time.
+OF_PREVIEWS = 6
 
 
 def pooled(threads: int) -> int:
@@ -12,5 +14,10 @@ def pooled(threads: int) -> int:
 
 def of_a_worker(concurrency: int) -> tuple[int, int]:
     """What a worker may have open: as the login of DATABASE_URL, and as organisations' roles."""
-    # Beside the pool a heartbeat for each refresh; its look at the role, and dbt's two threads.
-    return pooled(concurrency) + concurrency, 3 * concurrency
+    # Beside the pool a heartbeat for each refresh, and readiness; its look at the role, and dbt's two threads.
+    return pooled(concurrency) + concurrency + 1, 3 * concurrency
+
+
+def of_a_ticker(concurrency: int) -> int:
+    """What a ticker may have open, as the login of DATABASE_URL."""
+    return pooled(concurrency) + 2  # Readiness, and the metrics' look at the backlog.

@@ -14,6 +14,16 @@ from kiket_worker.tenants.gates import Gate
 
 # Raised, here and in roles.sql, when code needs something new of it. Older code goes on with a later level.
 LEVEL = 5
+# A dump of a database has none of them: they are the server's.
+ROLES = (
+    *("analytics_gates", "analytics_readers", "analytics_tenants"),
+    *("kiket_ledger", "kiket_metrics", "kiket_provisioner", "kiket_warden"),
+)
+_SET_UP = b"""
+select
+    (select level from kiket_analytics.roles) as level,
+    array(select name from unnest(%(roles)s::text[]) as name where name not in (select rolname from pg_roles)) as absent
+"""
 
 
 @dataclass(frozen=True)
@@ -60,9 +70,15 @@ def _set_up(database: Database, listed: Sequence[Gate], shared_schema: str) -> l
 
 
 def check(database: Database) -> None:
-    """Raise `RolesNotSetUp` where `migrate --roles` of this release, or of a later one, was not run."""
-    rows = database.rows(b"select level from kiket_analytics.roles")
-    if not rows or rows[0]["level"] < LEVEL:
+    """Raise `RolesNotSetUp` where `migrate --roles` of this release, or of a later one, was not run on this server."""
+    (row,) = database.rows(_SET_UP, {"roles": list(ROLES)})
+    if row["absent"] and row["level"] is not None:
+        raise RolesNotSetUp(
+            f"database roles are not there, as after a restore to another server: {', '.join(row['absent'])}; run "
+            "`kiket-worker migrate --roles` with the DATABASE_URL of a superuser, and then "
+            "`kiket-worker tenants provision --all`"
+        )
+    if row["level"] is None or row["level"] < LEVEL:
         raise RolesNotSetUp(
             "the database roles of this release are not set up: run `kiket-worker migrate --roles` with the "
             "DATABASE_URL of a superuser, or set KIKET_ISOLATION=shared (docs/isolation.md says what that gives up)"

@@ -81,6 +81,12 @@ FIGURES = {
         "herd_overtaken_dbt": "runs",
         "sizing_after_outage_ratio": "ratio",
         "sizing_hour_ratio": "ratio",
+    }
+    | {
+        f"lag_p99_{situation}_{plan}_{engine}": "s"
+        for situation in ("hour", "outage")
+        for plan in ("starter", "team", "business", "enterprise")
+        for engine in ("replay", "dbt")
     },
     "workers": {
         "cpu_bound_speedup": "ratio",

@@ -67,6 +67,9 @@ def test_what_keeps_doctor_from_looking_is_a_finding_or_a_plain_line(
     assert "migrate --roles" in roleless.document[0]["remedy"]
     installation.run("doctor", "--organization", "nobody").refused(2, "nobody")
     installation.run("doctor", DATABASE_URL="postgresql://localhost:1/x").refused(3, "Postgres")
+    away = installation.run("doctor", "--json", DATABASE_URL="postgresql://localhost:1/x")
+    assert (away.code, kinds(away.document)) == (3, {"postgres_unreachable"})
+    assert "DATABASE_URL" in away.document[0]["remedy"]
     installation.run("doctor", KIKET_GATES_FILE="/nowhere.toml").refused(2, "/nowhere.toml")
 
 

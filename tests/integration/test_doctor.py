@@ -118,6 +118,12 @@ FAULTS: list[tuple[str, str, str]] = [
     ("rights_lacking", "revoke create on database {database} from kiket_provisioner", "kiket_provisioner: create"),
     ("rights_lacking", "revoke pg_signal_backend from kiket_warden", "kiket_warden: membership in pg_signal_backend"),
     ("rights_lacking", "alter role kiket_provisioner nocreaterole", "kiket_provisioner: createrole"),
+    ("rights_lacking", "alter role kiket_metrics nologin", "kiket_metrics: login"),
+    (
+        "rights_lacking",
+        "drop function kiket_analytics.drop_tenant(text)",
+        "kiket_ledger: execute on kiket_analytics.drop_tenant(text)",
+    ),
     ("rights_lacking", "create table kiket_analytics.later ()", "kiket_ledger: select on kiket_analytics.later"),
 ]
 
@@ -133,6 +139,17 @@ def test_what_migrate_roles_mends_is_found_and_mended_by_it(
     assert "kiket-worker migrate --roles" in finding.remedy
     patient.set_up_roles()
     assert kind not in patient.examine()
+
+
+def test_roles_that_a_restored_database_does_not_find_on_its_server_are_named(patient: Patient) -> None:
+    patient.installation.execute("alter role analytics_tenants rename to elsewhere")
+    try:
+        finding = patient.examine()["roles_not_set_up"]
+    finally:
+        patient.installation.execute("alter role elsewhere rename to analytics_tenants")
+    assert "restore to another server: analytics_tenants" in finding.message
+    assert "tenants provision --all" in finding.message
+    assert "roles_not_set_up" not in patient.examine()
 
 
 GRANTS = [

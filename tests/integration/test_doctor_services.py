@@ -18,7 +18,7 @@ from kiket_worker.artifacts.store import Store, open_store
 from kiket_worker.contract import QUEUE_DEAD, QUEUE_REQUESTS, QUEUE_SCHEDULED
 from kiket_worker.dev import rabbitmq
 from kiket_worker.doctor.capacity import examine_capacity
-from kiket_worker.doctor.finding import Finding
+from kiket_worker.doctor.finding import Finding, Severity
 from kiket_worker.doctor.services import examine_services, examine_store
 from kiket_worker.errors import ArtifactsAccessDenied
 from kiket_worker.ledger import claims, outbox, runs
@@ -142,6 +142,34 @@ def test_a_dbt_that_is_not_there_is_told_of(examine: Callable[..., dict[str, Fin
     assert "no-such-dbt" in examine(KIKET_DBT_EXECUTABLE="no-such-dbt")["dbt_executable_missing"].message
 
 
+@pytest.mark.parametrize(
+    ("script", "kind", "words"),
+    [
+        ("echo 'Core:'; echo '  - installed: 1.11.4'", None, ""),
+        ("echo 'Core:'; echo '  - installed: 1.12.0'", "dbt_untested", "dbt-core 1.12.0"),
+        ("echo 'dbt-fusion 2.0.0'", None, ""),
+        ("exit 3", "dbt_executable_broken", "exit status 3"),
+        ("env | grep -q DATABASE_URL && exit 4; exit 0", None, ""),
+    ],
+)
+def test_another_dbt_is_asked_for_its_version(
+    examine: Callable[..., dict[str, Finding]],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    script: str,
+    kind: str | None,
+    words: str,
+) -> None:
+    monkeypatch.setenv("DATABASE_URL", "postgresql://somebody:secret@nowhere/")
+    executable = tmp_path / "another-dbt"
+    executable.write_text(f"#!/bin/sh\n{script}\n")
+    executable.chmod(0o755)
+    found = {name: finding for name, finding in examine(KIKET_DBT_EXECUTABLE=executable).items() if "dbt" in name}
+    assert list(found) == ([] if kind is None else [kind])
+    if kind is not None:
+        assert words in found[kind].message
+
+
 def test_a_store_that_works_is_left_as_it_was(store: Store, s3_bucket: str) -> None:
     for one in (store, open_store(f"s3://{s3_bucket}/doctor-{uuid4().hex}")):
         assert list(examine_store(one)) == []
@@ -170,14 +198,31 @@ def test_a_right_that_is_missing_in_the_store_is_told_of(answering: Callable[...
     assert "docs/artifacts.md" in found["artifacts_access_denied"].remedy
 
 
-@pytest.mark.parametrize("step", ["get", "list", "remove"])
-def test_each_right_is_tried_by_itself(store: Store, monkeypatch: pytest.MonkeyPatch, step: str) -> None:
+@pytest.mark.parametrize(
+    ("step", "severity"), [("get", Severity.ERROR), ("list", Severity.ERROR), ("remove", Severity.INFO)]
+)
+def test_each_right_is_tried_by_itself(
+    store: Store, monkeypatch: pytest.MonkeyPatch, step: str, severity: Severity
+) -> None:
     def refuse(*_: object) -> None:
         raise ArtifactsAccessDenied("no")
 
     monkeypatch.setattr(type(store), step, refuse)
     (finding,) = examine_store(store)
-    assert {"get": "read", "list": "listed", "remove": "removed"}[step] in finding.message
+    assert finding.severity is severity, "workers may remove nothing, and all is well"
+    assert {"get": "read", "list": "listed", "remove": "remove nothing"}[step] in finding.message
+
+
+def test_a_probe_that_may_not_be_removed_is_one_however_often_one_looks(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ArtifactsAccessDenied("no")
+
+    monkeypatch.setattr(type(store), "remove", refuse)
+    for _ in range(3):
+        assert [finding.kind for finding in examine_store(store)] == ["artifacts_not_removable"]
+    assert len(list(store.list(""))) == 1
 
 
 def capacity(installation: Installation, **variables: object) -> dict[str, Finding]:
@@ -228,6 +273,8 @@ def test_limits_of_connections_are_told_of_until_they_are_lifted(installation: I
         finally:
             installation.execute(lifted)
     assert "connections_short" in capacity(installation, KIKET_CONCURRENCY=64)
+    many = by_kind(examine_capacity(settings_of(installation.ledger_url), installation.ledger, workers=200))
+    assert "200 workers" in many["connections_short"].message
 
 
 def claim(installation: Installation) -> None:

@@ -198,6 +198,11 @@ def test_the_runtime_takes_the_built_tree_and_nothing_else() -> None:
     assert "PIP_BUILD_CONSTRAINT=constraints.txt" in installed
     assert "compileall" in installed
     assert not re.search(r"\.\[|apt|gcc|build-essential", installed)
+    (removed,) = (" ".join(one.text.split()) for one in RUNTIME.all("RUN"))
+    assert removed == (
+        "pip uninstall --yes --quiet --root-user-action ignore setuptools wheel pip"
+        " && rm -rf /usr/local/lib/python3.*/ensurepip"
+    )
 
 
 def test_the_image_names_a_user_by_number_and_lets_signals_through() -> None:

@@ -238,6 +238,14 @@ def allowed(component: str, direction: str) -> set[tuple[str, int]]:
     return found
 
 
+def in_namespace(name: str) -> Object:
+    return {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": name}}}
+
+
+def to_pods(label: str, value: str) -> Object:
+    return {"podSelector": {"matchLabels": {label: value}}}
+
+
 def test_the_network_lets_through_what_each_needs_and_nothing_else() -> None:
     deny = one_of(CLUSTER, "NetworkPolicy", "default-deny")["spec"]
     ours = {"app.kubernetes.io/name": "kiket-worker"}
@@ -255,9 +263,44 @@ def test_the_network_lets_through_what_each_needs_and_nothing_else() -> None:
     assert allowed("console", "ingress") == {("console", 8080)}
 
 
+PEERS = {
+    "names": [in_namespace("kube-system") | to_pods("k8s-app", "kube-dns")],
+    "to-postgres": [{"namespaceSelector": {}} | to_pods("cnpg.io/cluster", "kiket-db")],
+    "to-rabbitmq": [{"namespaceSelector": {}} | to_pods("app.kubernetes.io/name", "kiket-rabbitmq")],
+    # Whatever is not the cluster's own, nor the machine's that tells credentials (169.254.169.254).
+    "to-store": [
+        {
+            "ipBlock": {
+                "cidr": "0.0.0.0/0",
+                "except": ["10.0.0.0/8", "100.64.0.0/10", "169.254.0.0/16", "172.16.0.0/12", "192.168.0.0/16"],
+            }
+        }
+    ],
+    "metrics": [in_namespace("monitoring")],
+    "console": [in_namespace("ingress-nginx")],
+}
+
+
+def test_each_policy_names_who_is_at_the_other_end() -> None:
+    policies = {one["metadata"]["name"]: one["spec"] for one in CLUSTER if one["kind"] == "NetworkPolicy"}
+    assert policies.keys() == PEERS.keys() | {"default-deny"}
+    for name, peers in PEERS.items():
+        (rule,) = policies[name].get("egress", []) + policies[name].get("ingress", [])
+        assert rule.get("to", rule.get("from")) == peers, name
+        assert {port["protocol"] for port in rule["ports"]} <= ({"UDP", "TCP"} if name == "names" else {"TCP"})
+
+
+@pytest.mark.parametrize("objects", COMPOSED.values(), ids=COMPOSED)
+def test_the_namespace_refuses_pods_that_are_not_restricted(objects: list[Object]) -> None:
+    (namespace,) = (one for one in objects if one["kind"] == "Namespace")
+    for mode in ("enforce", "warn", "audit"):
+        assert namespace["metadata"]["labels"][f"pod-security.kubernetes.io/{mode}"] == "restricted"
+
+
 def test_workers_are_scaled_by_the_queues_and_by_the_ledgers_own_query() -> None:
     scaled = one_of(CLUSTER, "ScaledObject", "kiket-worker")["spec"]
     assert scaled["scaleTargetRef"] == {"name": "kiket-worker"}
+    assert 1 <= scaled["minReplicaCount"] < scaled["maxReplicaCount"], "none would let the first request wait for one"
     assert "replicas" not in one_of(CLUSTER, "Deployment", "kiket-worker")["spec"], "each apply would put it back"
     queues = {one["metadata"].get("queueName") for one in scaled["triggers"] if one["type"] == "rabbitmq"}
     assert queues == {QUEUE_REQUESTS, QUEUE_SCHEDULED}
@@ -266,6 +309,8 @@ def test_workers_are_scaled_by_the_queues_and_by_the_ledgers_own_query() -> None
     assert without_comments(ledger["metadata"]["query"]) == without_comments(text)
     for trigger in scaled["triggers"]:
         assert trigger["metricType"] == "AverageValue", "the fallback knows no other"
+        if trigger["type"] == "rabbitmq":
+            assert trigger["metadata"]["mode"] == "QueueLength"
         assert one_of(CLUSTER, "TriggerAuthentication", trigger["authenticationRef"]["name"])
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 import kiket_worker
+from tests.support.kustomization import compose
 
 ROOT = Path(kiket_worker.__file__).parent.parent
 SECTION = (ROOT / "docs" / "operations.md").read_text().split("\n## Procedures\n")[1].split("\n## ")[0]
@@ -41,6 +42,17 @@ def test_a_procedure_names_what_carries_it_out_and_that_exists(name: str) -> Non
         assert (ROOT / path).is_file(), one
         if path.startswith("tests/"):
             assert re.search(rf"^def {re.escape(test)}\(", (ROOT / path).read_text(), re.MULTILINE), one
+
+
+def test_what_kubectl_is_told_to_change_is_there() -> None:
+    objects = compose(ROOT / "deploy" / "kubernetes" / "overlays" / "cluster")
+    known = {f"{one['kind'].lower()}/{one['metadata']['name']}" for one in objects}
+    commands = " ".join(re.findall(r"^kubectl (?:.*\\\n)*.*$", SECTION, re.MULTILINE))
+    named = {one.replace(" ", "/") for one in re.findall(r"\b(?:deployment/|scaledobject )[a-z-]+", commands)}
+    assert len(named) > 2
+    assert named - known == set()
+    namespaces = {one["metadata"]["name"] for one in objects if one["kind"] == "Namespace"}
+    assert set(re.findall(r"--namespace (\S+)", commands)) == namespaces
 
 
 @pytest.mark.parametrize("name", PROCEDURES)

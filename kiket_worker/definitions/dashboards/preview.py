@@ -33,6 +33,7 @@ from kiket_worker.definitions.dashboards.query import Query, build
 from kiket_worker.definitions.dashboards.query_config import MOST_ROWS
 from kiket_worker.definitions.dashboards.values import Comparable, comparable
 from kiket_worker.errors import PreviewsBusy, QueryArgumentInvalid, QueryUnfit, TenantOverran
+from kiket_worker.ledger.connections import OF_PREVIEWS
 from kiket_worker.ledger.database import Connection
 from kiket_worker.tenants.provisioning import Candidate
 from kiket_worker.tenants.schema import schema_name
@@ -56,7 +57,7 @@ class Bounds:
     widgets: int = 40
     query_seconds: float = 5
     dashboard_seconds: float = 15
-    seats: int = 6
+    seats: int = OF_PREVIEWS
     seats_of_one: int = 2
 
 

@@ -1,7 +1,8 @@
 -- Which rights of a list its roles do not have, in the list's order.
 -- Parameters: roles, kinds, names, columns and privileges, five arrays of one length; a column is empty where the right is
--- on the whole. What is not there, role or object, is left out: something else tells of that. Reads catalogs only, and by
--- their own names: `to_regclass` and its like refuse a schema that the login may not use.
+-- on the whole. Nobody has a right on a function that is not there; other objects that are not there are left out, as
+-- something else tells of them. Reads catalogs only, and by their own names: `to_regclass` and its like refuse a schema
+-- that the login may not use.
 with wanted as (
     select *
     from unnest(
@@ -23,8 +24,8 @@ select wanted.role, wanted.privilege, wanted.name
 from wanted
 join pg_roles on pg_roles.rolname = wanted.role
 left join objects on objects.kind = wanted.kind and objects.name = wanted.name
-where (objects.oid is not null or wanted.kind = 'parameter')
-    and not case
+where (objects.oid is not null or wanted.kind in ('parameter', 'function'))
+    and not coalesce(case
         when wanted.kind = 'table' and wanted.attribute = ''
             then has_table_privilege(pg_roles.oid, objects.oid, wanted.privilege)
         when wanted.kind = 'table' then has_column_privilege(
@@ -33,5 +34,5 @@ where (objects.oid is not null or wanted.kind = 'parameter')
         when wanted.kind = 'function' then has_function_privilege(pg_roles.oid, objects.oid, wanted.privilege)
         when wanted.kind = 'schema' then has_schema_privilege(pg_roles.oid, objects.oid, wanted.privilege)
         else has_parameter_privilege(pg_roles.oid, wanted.name, wanted.privilege)
-    end
+    end, false)
 order by wanted.place

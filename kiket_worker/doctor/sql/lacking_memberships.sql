@@ -1,8 +1,9 @@
 -- What roles lack that is no right on an object of the installation: attributes, memberships, and rights on the database.
--- Takes no parameters; reads catalogs only. A role that is not there is left out: something else tells of that.
+-- Takes no parameters; reads catalogs only.
 with wanted (role, what, privilege) as (
     values
     ('kiket_ledger', 'attribute', 'login'),
+    ('kiket_metrics', 'attribute', 'login'),
     ('kiket_provisioner', 'attribute', 'createrole'),
     ('kiket_provisioner', 'member', 'analytics_tenants'),
     ('kiket_provisioner', 'member', 'analytics_readers'),
