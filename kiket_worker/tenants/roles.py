@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import psycopg
 
 from kiket_worker.errors import InvalidSetting, LedgerForbidden, RolesNotSetUp
-from kiket_worker.ledger.database import Database, translated
+from kiket_worker.ledger.database import Database, statement, translated
 from kiket_worker.ledger.patience import Patience
 from kiket_worker.shipped import shipped
 from kiket_worker.tenants import gates
@@ -19,11 +19,6 @@ ROLES = (
     *("analytics_gates", "analytics_readers", "analytics_tenants"),
     *("kiket_ledger", "kiket_metrics", "kiket_provisioner", "kiket_warden"),
 )
-_SET_UP = b"""
-select
-    (select level from kiket_analytics.roles) as level,
-    array(select name from unnest(%(roles)s::text[]) as name where name not in (select rolname from pg_roles)) as absent
-"""
 
 
 @dataclass(frozen=True)
@@ -71,7 +66,7 @@ def _set_up(database: Database, listed: Sequence[Gate], shared_schema: str) -> l
 
 def check(database: Database) -> None:
     """Raise `RolesNotSetUp` where `migrate --roles` of this release, or of a later one, was not run on this server."""
-    (row,) = database.rows(_SET_UP, {"roles": list(ROLES)})
+    (row,) = database.rows(statement("roles_set_up", __package__), {"roles": list(ROLES)})
     if row["absent"] and row["level"] is not None:
         raise RolesNotSetUp(
             f"database roles are not there, as after a restore to another server: {', '.join(row['absent'])}; run "
