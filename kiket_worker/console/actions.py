@@ -61,7 +61,8 @@ def _refresh(services: Services, caller: Holder, organization: Organization, req
     if request.requested_by is not None and request.requested_by.startswith(_ASKER):
         raise UsageError(f"requested_by begins with {_ASKER}, which only the console itself writes: leave it out.")
     check_refreshable(organization)
-    _check_schema(services, caller, organization.slug, organization.organization_id)
+    if not organization.can_have_schema:  # Known with the organisation: asked again for the words only.
+        _check_schema(services, caller, organization.slug, organization.organization_id)
     accepted = submit(services.database, replace(request, requested_by=request.requested_by or _asker(caller)))
     services.wake(organization.organization_id)
     return runs.get(services.database, accepted.run_id)

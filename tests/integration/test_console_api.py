@@ -19,7 +19,7 @@ from kiket_worker.telemetry.logs import set_up_logs, silence_logs
 from kiket_worker.tenants.schema import schema_name
 from tests.support.console import API, Console
 from tests.support.dbt_scripts import FAILING
-from tests.support.refreshes import Refreshes
+from tests.support.refreshes import Refreshes, claimed
 
 
 @pytest.fixture
@@ -66,9 +66,7 @@ def test_a_refresh_that_is_asked_for_is_a_run_that_waits(console: Console, ops: 
 
 def test_a_run_that_goes_on_is_to_end_when_its_worker_hears_of_it(console: Console, ops: httpx.Client) -> None:
     run_id = runs.request(console.ledger, Request(1, "acme")).run_id
-    claims.claim(
-        console.ledger, run_id, worker="here", ttl_seconds=60, schema_name=schema_name, end_sessions=lambda *_: 0
-    )
+    claimed(console.ledger, run_id)
     path = f"{API}/runs/{run_id}"
     assert ops.get(path).json()["cancel_requested_at"] is None
     answer = ops.post(f"{path}/cancel")

@@ -10,16 +10,14 @@ import httpx
 import psycopg
 import pytest
 
-from kiket_worker.ledger import claims, history, overview, runs
-from kiket_worker.ledger.claims import Claim
+from kiket_worker.ledger import history, overview, runs
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.overview import PlanStanding
 from kiket_worker.ledger.runs import Status
-from kiket_worker.tenants.schema import schema_name
 from tests.support.console import Console, Served
 from tests.support.dbt_scripts import FAILING
 from tests.support.pages import session, tables
-from tests.support.refreshes import Refreshes
+from tests.support.refreshes import Refreshes, claimed
 
 
 @pytest.fixture
@@ -184,15 +182,7 @@ def test_runs_in_progress_are_listed_the_longest_first(
     refreshes: Refreshes, console: Console, ops: httpx.Client
 ) -> None:
     for slug in ("north_star", "acme"):
-        claimed = claims.claim(
-            console.ledger,
-            refreshes.request(slug),
-            worker="here",
-            ttl_seconds=60,
-            schema_name=schema_name,
-            end_sessions=lambda *_: 0,
-        )
-        assert isinstance(claimed, Claim)
+        claimed(console.ledger, refreshes.request(slug))
     refreshes.request("blue-harbor")  # Nobody has it in hand.
     refreshes.execute(
         "update kiket_analytics.runs set started_at = now() - interval '5 minutes 2 seconds' where organization_id = 1"

@@ -20,7 +20,8 @@ from kiket_worker.dbt.bundle import Bundle, core_bundle, shared_bundle
 from kiket_worker.dbt.connection import DbtConnection
 from kiket_worker.dbt.engine import Cancellation
 from kiket_worker.dbt.executable import ExecutableEngine
-from kiket_worker.ledger import organizations, runs
+from kiket_worker.ledger import claims, organizations, runs
+from kiket_worker.ledger.claims import Claim
 from kiket_worker.ledger.database import Database
 from kiket_worker.ledger.outbox import Waiting
 from kiket_worker.ledger.runs import Request, Run, RunId, Status
@@ -33,6 +34,7 @@ from kiket_worker.telemetry.process import Telemetry
 from kiket_worker.tenants.isolation import Isolation, SharedRole
 from kiket_worker.tenants.login import Login
 from kiket_worker.tenants.provisioning import Limits
+from kiket_worker.tenants.schema import schema_name
 from tests.support.dbt_scripts import dbt_script, until
 
 # Every status that a run has had, in order, whoever wrote it and whatever was read in between.
@@ -59,6 +61,15 @@ LIMITS = Limits(connections=8, statement_seconds=900, idle_seconds=60, temp_mega
 def shared_models(bundle: Bundle | None = None) -> str:
     """Statements that make the shared models as if they had just been built, of the core bundle unless told."""
     return _SHARED % shared_bundle(bundle or core_bundle()).digest
+
+
+def claimed(ledger: Database, run_id: UUID) -> Claim:
+    """A run that a worker has in hand, and does nothing with."""
+    claim = claims.claim(
+        ledger, run_id, worker="here", ttl_seconds=60, schema_name=schema_name, end_sessions=lambda *_: 0
+    )
+    assert isinstance(claim, Claim)
+    return claim
 
 
 @dataclass
