@@ -7,7 +7,6 @@ without that executable, for who has to know the number of the process itself.
 
 import atexit
 import contextlib
-import ctypes
 import gc
 import json
 import os
@@ -48,10 +47,12 @@ def client(name: str, module: str) -> Path:
     with socket.socket(socket.AF_UNIX) as listener:
         listener.bind(address)
         listener.listen(16)  # Whoever connects before the program is imported waits in line.
-        number = listener.fileno()
+        # By this descriptor the server sees that this process has ended, however it did.
+        numbers = [listener.fileno(), os.pidfd_open(os.getpid())]
         # Not by -m: what a program finds as `__main__` has no package, as that of a script has none.
-        command = [sys.executable, "-P", "-c", f"from {module} import main; main()", str(number)]
-        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=[number])
+        command = [sys.executable, "-P", "-c", f"from {module} import main; main()", *map(str, numbers)]
+        server = subprocess.Popen(command, stdin=subprocess.DEVNULL, pass_fds=numbers)
+        os.close(numbers[1])
 
     def end() -> None:
         server.kill()
@@ -130,17 +131,18 @@ def _tell() -> None:
 def serve(warm: Callable[[], None], run: Callable[[list[str]], None]) -> None:
     """Import by `warm`, and serve until the parent ends: each child calls `run` with its arguments."""
     atexit.register(_tell)  # The first one, so it runs last: when the client has ended, the child is killed.
-    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
     warm()
     gc.freeze()  # A child does not look for garbage in what it shares with the server.
     signal.signal(signal.SIGCHLD, _bury)
-    server = socket.socket(fileno=int(sys.argv[1]))
-    while True:
+    server, parent = socket.socket(fileno=int(sys.argv[1])), int(sys.argv[2])
+    while parent not in select.select([server, parent], [], [])[0]:
         asking, _ = server.accept()
         if os.fork() == 0:
             server.close()
+            os.close(parent)
             _become(asking, run)
         asking.close()
+    os._exit(0)
 
 
 def _bury(_number: int, _frame: FrameType | None) -> None:
