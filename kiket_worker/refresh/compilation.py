@@ -9,7 +9,7 @@ import time
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -63,6 +63,15 @@ _CLOSE_SECONDS = 10
 _MOST_ANSWERS = 24
 
 
+@dataclass
+class _Kept:
+    """A bundle in memory, the SHA-256 of its stored bytes, and until when nobody looks whether these are others now."""
+
+    compiled: Compiled
+    sha256: str
+    fresh_until: float
+
+
 class CompiledBundles:
     """The compiled bundles of an installation, as a worker finds them."""
 
@@ -83,9 +92,8 @@ class CompiledBundles:
         self._worker = worker
         self._command = command
         self._lock = threading.Lock()
-        self._kept: OrderedDict[str, Compiled] = OrderedDict()
+        self._kept: OrderedDict[str, _Kept] = OrderedDict()
         self._not_before: dict[str, float] = {}
-        self._fresh_until: dict[str, float] = {}
         self._failed: dict[str, Compiled] = {}
         self._tried: set[tuple[str, str]] = set()
         self._thread: threading.Thread | None = None
@@ -99,9 +107,9 @@ class CompiledBundles:
         except metadata.PackageNotFoundError as fault:
             raise Deoptimised("not_compiled", f"{fault.name} is not installed beside this worker") from fault
         with self._lock:
-            if (found := self._kept.get(key)) and time.monotonic() < self._fresh_until.get(key, 0):
+            if (kept := self._kept.get(key)) and time.monotonic() < kept.fresh_until:
                 self._kept.move_to_end(key)
-                return found
+                return kept.compiled
             if time.monotonic() < self._not_before.get(key, 0):
                 if failed := self._failed.get(key):
                     return failed
@@ -109,11 +117,11 @@ class CompiledBundles:
         try:
             stored = self._stored(key)
         except (ArtifactsUnreachable, ArtifactsRefused) as fault:
-            if found is not None:
-                return found
+            if kept is not None:
+                return kept.compiled
             raise Deoptimised("not_compiled", f"where compiled bundles are cannot be looked at: {fault}") from fault
         if stored:
-            return self._keep(stored)
+            return stored
         self._begin(lambda: self.compile(bundle, tenant, options))
         raise Deoptimised("not_compiled", "the bundle is not compiled yet")
 
@@ -127,11 +135,11 @@ class CompiledBundles:
         answers = {f"{question.node}\n{query}": rows for query, rows in question.answers.items()}
         asked = (key, json.dumps(answers, sort_keys=True))
         with self._lock:
-            compiled = self._kept.get(key)
-            if compiled is None or compiled.learned >= _MOST_ANSWERS or asked in self._tried:
+            kept = self._kept.get(key)
+            if kept is None or kept.compiled.learned >= _MOST_ANSWERS or asked in self._tried:
                 return
             self._tried.add(asked)
-        self._begin(lambda: self._learn(compiled, bundle, tenant, options, answers))
+        self._begin(lambda: self._learn(kept.compiled, bundle, tenant, options, answers))
 
     def check(self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options) -> None:
         """Have real dbt run for a tenant in a scratch schema, in the background, and compare what it does."""
@@ -155,7 +163,6 @@ class CompiledBundles:
             # Nobody replays it any more: what was proven is not so.
             refuted = Compiled(compiled.key, compiled.versions, tuple(f"not as dbt does: {it}" for it in differences))
             self._save(refuted)
-            self._keep(refuted)
             events.ENGINE_REFUTED.log(reasons=differences[:10], **about)
 
     def _differences(self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options) -> list[str]:
@@ -204,7 +211,7 @@ class CompiledBundles:
             # Those of a worker that was killed; nobody else's, as whoever records holds the lease.
             self._isolation.drop_probes(self._database, PREFIX)
             if stored := self._stored(key):
-                return self._keep(stored)
+                return stored
             return self._compile(key, bundle, tenant, options)
 
     def key(self, bundle: Bundle, tenant: Tenant, options: Options) -> str:
@@ -236,7 +243,6 @@ class CompiledBundles:
             self._failed[key] = compiled = Compiled(key, versions(), reasons=tuple(fault.reasons))
         else:
             self._save(compiled)
-            self._keep(compiled)
         events.ENGINE_COMPILED.log(
             worker=self._worker,
             bundle_digest=bundle.digest,
@@ -268,7 +274,6 @@ class CompiledBundles:
             else:
                 merged = current.with_traces_of(learned)
             self._save(merged)
-            self._keep(merged)
             events.ENGINE_LEARNED.log(
                 worker=self._worker,
                 bundle_digest=bundle.digest,
@@ -414,11 +419,10 @@ class CompiledBundles:
         if self._thread is not None:
             self._thread.join()
 
-    def _keep(self, compiled: Compiled) -> Compiled:
+    def _keep(self, compiled: Compiled, sha256: str) -> Compiled:
         with self._lock:
-            self._kept[compiled.key] = compiled
+            self._kept[compiled.key] = _Kept(compiled, sha256, time.monotonic() + _FRESH_SECONDS)
             self._kept.move_to_end(compiled.key)
-            self._fresh_until[compiled.key] = time.monotonic() + _FRESH_SECONDS
             while len(self._kept) > _KEPT:
                 self._kept.popitem(last=False)
             self._not_before.pop(compiled.key, None)
@@ -429,8 +433,15 @@ class CompiledBundles:
             self._not_before[key] = time.monotonic() + seconds
 
     def _stored(self, key: str) -> Compiled | None:
+        """What is stored, and kept from now on; what is kept already, where nobody has stored anything else since."""
         try:
-            return compiled_bundles.load(self._store.get(_path(key)), key)
+            content = self._store.get(_path(key))
+            sha256 = hashlib.sha256(content).hexdigest()
+            with self._lock:
+                kept = self._kept.get(key)
+            # Loaded anew it would be the same in other places, and each time a worker's memory would be in more pieces.
+            known = kept.compiled if kept and kept.sha256 == sha256 else None
+            return self._keep(known or compiled_bundles.load(content, key), sha256)
         except FileNotFoundError:
             return None
         except CompiledBundleDamaged as fault:
@@ -438,12 +449,14 @@ class CompiledBundles:
             return None
 
     def _save(self, compiled: Compiled) -> None:
+        """Store and keep it."""
         with workdir() as folder:
             file = folder / "compiled"
             content = compiled.dump()
             file.write_bytes(content)
             sha256 = hashlib.sha256(content).hexdigest()
             self._store.put(_path(compiled.key), file, sha256=sha256, content_type="application/gzip")
+        self._keep(compiled, sha256)
 
     def _server_version(self) -> int:
         if self._server is None:

@@ -88,6 +88,21 @@ def test_a_damaged_compiled_bundle_is_told_and_counts_as_none(content: bytes, si
     assert events(log, "engine.compilation_failed")[0]["error_kind"] == "compiled_bundle_damaged"
 
 
+def test_a_bundle_is_loaded_again_only_where_another_one_is_stored(side: Side) -> None:
+    (path,) = (side.folder / "store" / "_engine").rglob("compiled.json.gz")
+    whole, key = path.read_bytes(), path.parent.name
+    another = another_worker(side)
+    known = another.compiled._stored(key)
+    assert known is not None
+    assert another.compiled._stored(key) is known
+    path.write_bytes(replace(known, learned=known.learned + 1).dump())
+    try:
+        changed = another.compiled._stored(key)
+        assert changed == replace(known, learned=known.learned + 1)
+    finally:
+        path.write_bytes(whole)
+
+
 def test_an_answer_that_is_not_known_is_learned_once_and_then_replayed(
     made: Twins, side: Side, log: io.StringIO
 ) -> None:
