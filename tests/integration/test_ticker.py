@@ -505,6 +505,20 @@ def test_a_plan_that_changes_counts_from_the_next_tick(empty_ledger: Database, d
     assert due(empty_ledger) == {"up"}
 
 
+def test_where_all_are_one_batch_every_tick_compares_all(
+    empty_ledger: Database, database: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "COMPARED_AT_ONCE", 2)
+    three_hours_ago = NOW - timedelta(hours=3)
+    fill(database, *(Organization(f"o{n}", Plan.STARTER, last_run_at=three_hours_ago) for n in (1, 2)))
+    assert due(empty_ledger) == set()
+    found = []
+    for slug in ("o1", "o2"):
+        database.execute("update public.organizations set plan = 'enterprise' where slug = %s", slug)
+        found.append(due(empty_ledger))
+    assert found == [{"o1"}, {"o2"}]
+
+
 def test_plans_of_many_are_compared_batch_by_batch_and_begin_anew_after_the_last(
     empty_ledger: Database, database: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

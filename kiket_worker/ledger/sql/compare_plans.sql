@@ -35,6 +35,8 @@ noted as (
     returning 1
 )
 select
-    case when count(*) = %(limit)s then max(organization_id) end as compared_to,
+    case when exists (
+        select from kiket_analytics.analytics_settings as next_one where next_one.organization_id > last_one.compared
+    ) then last_one.compared end as compared_to,
     (select count(*) from noted) as noted
-from compared
+from (select max(organization_id) as compared from compared) as last_one
