@@ -48,19 +48,18 @@ def run_child(
         except OSError as fault:
             raise DbtExecutableMissing(f"the dbt executable {command[0]} cannot be run: {fault.strerror}") from None
         try:
-            cancellation.while_running(lambda: _kill_group(process), tell)
-            assert process.stdout is not None
-            reader = threading.Thread(target=read, args=(process.stdout,), daemon=True)
-            reader.start()
-            # Not reaped yet: as long as it is a zombie, no other process can get its number and be killed below.
-            os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
-            # Whatever dbt started and left behind holds the pipe open, and must not outlive the run.
-            _kill_group(process)
-            if not _has_no_writer(process.stdout, _PIPE_CLOSE_MILLISECONDS):
-                raise DbtFailed("dbt left a process behind that has left its process group; look for it by hand")
-            reader.join()  # It comes to the end, however long the ledger takes for the last events.
+            with cancellation.reaching(lambda: _kill_group(process), tell):
+                assert process.stdout is not None
+                reader = threading.Thread(target=read, args=(process.stdout,), daemon=True)
+                reader.start()
+                # Not reaped yet: as long as it is a zombie, no other process can get its number and be killed below.
+                os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
+                # Whatever dbt started and left behind holds the pipe open, and must not outlive the run.
+                _kill_group(process)
+                if not _has_no_writer(process.stdout, _PIPE_CLOSE_MILLISECONDS):
+                    raise DbtFailed("dbt left a process behind that has left its process group; look for it by hand")
+                reader.join()  # It comes to the end, however long the ledger takes for the last events.
         finally:
-            cancellation.finished()
             _kill_group(process)
             code = process.wait()
         # The guard's own end, or the command's, which the guard tells as shells do.

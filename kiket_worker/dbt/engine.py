@@ -1,7 +1,8 @@
 """What every dbt engine takes and gives: `run(bundle, tenant, options) → outcome`, with events while it goes on."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -155,8 +156,7 @@ class Cancellation:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reason: KiketError | None = None
-        self._stop: Callable[[], None] | None = None
-        self._prolong: Callable[[float], None] | None = None
+        self._running: list[tuple[Callable[[], None], Callable[[float], None]]] = []
         self._until: float | None = None
 
     @property
@@ -176,26 +176,31 @@ class Cancellation:
         """End what is going on, now and, if nothing is yet, as soon as it begins."""
         with self._lock:
             self._reason = self._reason or reason
-            if self._stop:
-                self._stop()
+            for stop, _ in self._running:
+                stop()
 
     def allow(self, until: float) -> None:
         """Let what is going on go on until then, and no longer unless this is said again."""
         with self._lock:
             self._until = until
-            if self._prolong:
-                self._prolong(until)
+            for _, prolong in self._running:
+                prolong(until)
 
-    def while_running(self, stop: Callable[[], None], prolong: Callable[[float], None]) -> None:
-        """Call `stop` on a cancellation and `prolong` on an allowance from now on; at once for what was said before."""
+    @contextmanager
+    def reaching(self, stop: Callable[[], None], prolong: Callable[[float], None]) -> Iterator[None]:
+        """Call `stop` on a cancellation and `prolong` on an allowance until the block ends.
+
+        At once for what was said before. Several may go on at a time, and each of them is told.
+        """
+        running = (stop, prolong)
         with self._lock:
-            self._stop, self._prolong = stop, prolong
+            self._running.append(running)
             if self._until is not None:
                 prolong(self._until)
             if self._reason:
                 stop()
-
-    def finished(self) -> None:
-        """Nothing is going on that a cancellation would have to stop."""
-        with self._lock:
-            self._stop = self._prolong = None
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._running.remove(running)

@@ -10,7 +10,7 @@ import pytest
 from kiket_worker.definitions.trial import trial
 from kiket_worker.definitions.trial.trial import Trials
 from kiket_worker.ledger.database import Database
-from kiket_worker.refresh import compilation
+from kiket_worker.refresh import recordings
 from tests.support import warm_dbt
 from tests.support.console import Console, Served
 from tests.support.definitions import trials_of
@@ -23,7 +23,7 @@ from tests.support.s3_server import S3Server, use_endpoint
 def _warm_recorders() -> Iterator[None]:
     """Where dbt is recorded or tried, its process is forked from one that has imported it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compilation, "run_child", warm_dbt.run_warm)
+        patch.setattr(recordings, "run_child", warm_dbt.run_warm)
         patch.setattr(trial, "run_child", warm_dbt.run_warm)
         yield
 

@@ -5,13 +5,15 @@ import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from kiket_worker.dbt.replay import compiled as compiled_bundles
+from kiket_worker.errors import ArtifactsUnreachable, DbtTimedOut
 from kiket_worker.ledger import leases
-from kiket_worker.refresh import compilation
+from kiket_worker.refresh import compilation, recordings
 from kiket_worker.telemetry.logs import set_up_logs, silence_logs
 from tests.support.twins import Side, Twins, project, twins
 
@@ -57,7 +59,7 @@ def another_worker(side: Side) -> Side:
 
 def test_what_one_worker_has_compiled_another_one_loads(made: Twins, side: Side, monkeypatch: Any) -> None:
     another = another_worker(side)
-    monkeypatch.setattr(compilation, "run_child", lambda *_, **__: pytest.fail("dbt is recorded again"))
+    monkeypatch.setattr(recordings, "run_child", lambda *_, **__: pytest.fail("dbt is recorded again"))
     outcome = another.run(made.add("loads"))
     assert (outcome.engine, outcome.deoptimised, outcome.failure) == ("replay", None, None)
 
@@ -71,7 +73,7 @@ def test_while_one_worker_compiles_no_other_one_does_and_refreshes_go_on(
     epoch = leases.acquire_schema(database, compilation.LEASE, worker="another", ttl_seconds=60)
     assert epoch is not None
     try:
-        monkeypatch.setattr(compilation, "run_child", lambda *_, **__: pytest.fail("dbt is recorded twice"))
+        monkeypatch.setattr(recordings, "run_child", lambda *_, **__: pytest.fail("dbt is recorded twice"))
         assert another.compile_or_none(made.add("waits")) is None
     finally:
         leases.release_schema(database, compilation.LEASE, epoch)
@@ -124,6 +126,20 @@ def test_an_answer_that_is_not_known_is_learned_once_and_then_replayed(
     assert asked == [{"n": 3, "names": "blocked-done-todo"}]
     assert made.by_dbt.run(second, by="executable").failure is None
     made.assert_equal(second)
+
+
+def test_what_a_replay_gives_over_to_dbt_has_what_is_left_of_one_time_limit(
+    made: Twins, side: Side, tmp_path: Path, monkeypatch: Any
+) -> None:
+    endless = tmp_path / "dbt"
+    endless.write_text("#!/bin/sh\nexec sleep 600\n")
+    endless.chmod(0o755)
+    another = another_worker(side)
+    monkeypatch.setattr(another.compiled, "_stored", _unreachable)
+    monkeypatch.setattr(another.executable, "_executable", endless)
+    monkeypatch.setattr(another.replay, "_time_limit_seconds", 1)
+    outcome = another.run(made.add("late"))
+    assert (outcome.engine, type(outcome.failure)) == ("executable", DbtTimedOut)
 
 
 def test_answers_are_learned_up_to_a_bound(made: Twins, side: Side, monkeypatch: Any) -> None:
@@ -184,8 +200,6 @@ def test_a_worker_that_cannot_reach_its_store_refreshes_all_the_same(made: Twins
 
 
 def _unreachable(key: str) -> None:
-    from kiket_worker.errors import ArtifactsUnreachable
-
     raise ArtifactsUnreachable("the store is away")
 
 

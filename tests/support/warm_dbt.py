@@ -21,7 +21,7 @@ from kiket_worker.dbt.engine import Tenant
 from kiket_worker.dbt.executable import ExecutableEngine
 from kiket_worker.dbt.invocation import arguments, environment
 from kiket_worker.definitions.trial import trial
-from kiket_worker.refresh import compilation
+from kiket_worker.refresh import recordings
 from tests.support import forks
 
 # Where processes that this one starts, and that inherit the variable, find its server.
@@ -47,7 +47,7 @@ def run_warm(command: list[str], **given: Any) -> int:
 def use_everywhere() -> None:
     """Let this process record, try and run dbt so, for good, wherever that of this environment would be run."""
     warm, own = str(executable()), (Path("dbt"), Path(sys.executable).parent / "dbt")
-    trial.run_child = compilation.run_child = run_warm
+    trial.run_child = recordings.run_child = run_warm
     find = ExecutableEngine._find_executable
     ExecutableEngine._find_executable = lambda engine: warm if engine._executable in own else find(engine)
 

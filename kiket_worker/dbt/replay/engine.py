@@ -86,14 +86,16 @@ class ReplayEngine:
         """See `Engine.run`. A replay tells of its events when all is done: it takes no time worth watching."""
         if isinstance(tenant, SharedModels):  # Once a day for all organisations.
             return self.executable.run(bundle, tenant, options, listener, cancellation)
-        try:
-            compiled = self._compiled(bundle, tenant, options)
-            outcome = self._replay(compiled, bundle, tenant, options, listener, cancellation)
-        except Deoptimised as fault:
-            if fault.question is not None:
-                self.library.learn(bundle, tenant, options, fault.question)
-            outcome = self.executable.run(bundle, tenant, options, listener, cancellation)
-            return replace(outcome, deoptimised=Deoptimisation(fault.reason, str(fault)))
+        # One limit for both: what a replay has taken before it gave up is taken from dbt's time.
+        with time_limit(self._time_limit_seconds, cancellation):
+            try:
+                compiled = self._compiled(bundle, tenant, options)
+                outcome = self._replay(compiled, bundle, tenant, options, listener, cancellation)
+            except Deoptimised as fault:
+                if fault.question is not None:
+                    self.library.learn(bundle, tenant, options, fault.question)
+                outcome = self.executable.run(bundle, tenant, options, listener, cancellation)
+                return replace(outcome, deoptimised=Deoptimisation(fault.reason, str(fault)))
         if outcome.failure is None and self._random() < self._checked_share:
             self.library.check(compiled, bundle, tenant, options)
         return outcome
@@ -137,39 +139,38 @@ class ReplayEngine:
         failure: KiketError | None = None
         docs: Page | None = None
         files = {}
-        with time_limit(self._time_limit_seconds, cancellation):
-            try:
-                with self._session(tenant, options) as session:
-                    replayer = Replayer(
-                        session,
-                        compiled,
-                        values,
-                        full_refresh=options.full_refresh,
-                        target=str(target),
-                        cancellation=cancellation,
-                        known=names,
-                        most_bytes=options.most_bytes,
-                    )
-                    runs = replayer.run(partial=self._partial)
-                failure = _failure_of(runs)
-                Documents(
+        try:
+            with self._session(tenant, options) as session:
+                replayer = Replayer(
+                    session,
                     compiled,
                     values,
-                    runs,
-                    variables=tenant.variables,
-                    invocation_id=invocation_id,
-                    started_at=started_at,
-                    ended_at=datetime.now(UTC),
                     full_refresh=options.full_refresh,
-                ).write(target, log)
-                files = {name: target / name for name in ("manifest.json", "run_results.json")} | {LOG_NAME: log.path}
-                if options.docs and failure is None:
-                    docs = self.executable.document(bundle, tenant, options, cancellation, log)
-                    files["catalog.json"] = catalog_of(options)
-            except KiketError as fault:
-                failure = fault
-            finally:
-                cut = log.close()
+                    target=str(target),
+                    cancellation=cancellation,
+                    known=names,
+                    most_bytes=options.most_bytes,
+                )
+                runs = replayer.run(partial=self._partial)
+            failure = _failure_of(runs)
+            Documents(
+                compiled,
+                values,
+                runs,
+                variables=tenant.variables,
+                invocation_id=invocation_id,
+                started_at=started_at,
+                ended_at=datetime.now(UTC),
+                full_refresh=options.full_refresh,
+            ).write(target, log)
+            files = {name: target / name for name in ("manifest.json", "run_results.json")} | {LOG_NAME: log.path}
+            if options.docs and failure is None:
+                docs = self.executable.document(bundle, tenant, options, cancellation, log)
+                files["catalog.json"] = catalog_of(options)
+        except KiketError as fault:
+            failure = fault
+        finally:
+            cut = log.close()
         return Outcome(
             models=_models(runs),
             files=files,

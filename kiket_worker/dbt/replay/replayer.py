@@ -559,11 +559,8 @@ def _stoppable(connection: psycopg.Connection[Any], cancellation: Cancellation) 
         # Whoever cancels does not wait for Postgres to hear of it.
         threading.Thread(target=cancel, daemon=True, name="cancel").start()
 
-    cancellation.while_running(stop, lambda _: None)
-    try:
+    with cancellation.reaching(stop, lambda _: None):
         yield
-    finally:
-        cancellation.finished()
 
 
 def _check(cancellation: Cancellation) -> None:
