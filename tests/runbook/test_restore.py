@@ -81,6 +81,26 @@ def test_what_was_refreshed_after_the_backup_is_recorded_again_once_and_nothing_
     site.stop()
 
 
+def test_a_schema_that_is_newer_than_the_backup_stays_its_organisations(site: Site, tmp_path: Path) -> None:
+    site.start_cluster(workers=1)
+    script(site, "ledger-backup", tmp_path / "ledger.dump")
+    refresh(site, "north_star")
+    site.stop()
+    site.execute(
+        "insert into public.organizations (id, slug, name, plan, created_at)"
+        " values (777, 'north-star', 'Other', 'team', now())"
+    )
+    script(site, "ledger-restore", tmp_path / "ledger.dump")
+    site.start_cluster(workers=1)
+    site.run_command("refresh", "north-star", "--force")
+    ended = (
+        "select status, error_kind from kiket_analytics.runs where organization_id = 777 and finished_at is not null"
+    )
+    site.until(lambda: site.rows(ended), "the run has ended")
+    assert site.rows(ended) == [{"status": "skipped", "error_kind": "organization_slug_invalid"}]
+    site.stop()
+
+
 def test_usage_that_is_recorded_again_has_the_time_at_which_it_came_to_be(site: Site, tmp_path: Path) -> None:
     site.start_cluster(workers=1)
     script(site, "ledger-backup", tmp_path / "ledger.dump")
