@@ -1,4 +1,4 @@
-"""What a second worker brings where refreshes are nothing but computing, on a machine of two processors.
+"""What a second worker, or thread, brings where refreshes are nothing but computing, on a machine of two processors.
 
 A refresh by replay is the worker's computing and then Postgres', one after the other, so that one worker that does one
 refresh at a time keeps one processor busy, and two keep two. Postgres' share of that is part of the figures, and so is
@@ -20,7 +20,8 @@ from benchmarks.progress import say
 from benchmarks.queue import wait_for_success
 from benchmarks.refreshes import postmaster_of, server_seconds
 from benchmarks.replaying import replaying, wait_until_compiled
-from benchmarks.services import Installation, Process, running
+from benchmarks.services import BenchmarkFailed, Installation, Process, running
+from kiket_worker.events import ENGINE_DEOPTIMISED
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,12 @@ class Sizes:
     runs: int = 120
     few: int = 24
     issues: int = 400
-    pairs: int = 5
+    pairs: int = 4
     spin: int = 4_000_000
 
 
+# How many refreshes each worker has at a time.
+_ARRANGEMENTS = {"one": (1,), "two": (1, 1), "threads": (2,)}
 FULL = Sizes()
 SHORT = Sizes(runs=4, few=2, issues=20, pairs=1, spin=400_000)
 
@@ -48,9 +51,9 @@ class Load:
 
 
 def measure(short: bool) -> Benchmark:  # noqa: FBT001  # every benchmark is called so
-    """Measure everything: about three minutes on two cores, in short form, with a stub for dbt, ten seconds."""
+    """Measure everything: about five minutes on two cores, in short form, with a stub for dbt, ten seconds."""
     sizes = SHORT if short else FULL
-    loads: dict[int, list[Load]] = {1: [], 2: []}
+    loads: dict[str, list[Load]] = {name: [] for name in _ARRANGEMENTS}
     machines: list[float] = []
     with (
         running() as services,
@@ -58,25 +61,31 @@ def measure(short: bool) -> Benchmark:  # noqa: FBT001  # every benchmark is cal
     ):
         postmaster = postmaster_of(services.folder)
         say("recording dbt")
-        (first,) = installation.start_workers(1, concurrency=1)
-        wait_until_compiled(installation, first)
+        (recorder,) = installation.start_workers(1, concurrency=1)
+        wait_until_compiled(installation, recorder)
         say("first refreshes")
-        _load(installation, sizes.runs, [first], postmaster)
+        _load(installation, sizes.runs, [recorder], postmaster)
+        recorder.kill()
         for _ in range(sizes.pairs):
-            loads[1].append(_load(installation, sizes.runs, [first], postmaster))
-            (second,) = installation.start_workers(1, concurrency=1)
-            _load(installation, sizes.few, [first, second], postmaster)  # The second loads what the first has recorded.
-            loads[2].append(_load(installation, sizes.runs, [first, second], postmaster))
-            second.kill()
+            for name, threads in _ARRANGEMENTS.items():
+                workers = [worker for count in threads for worker in installation.start_workers(1, concurrency=count)]
+                _load(installation, sizes.few * len(workers), workers, postmaster)  # They load what was recorded.
+                loads[name].append(_load(installation, sizes.runs, workers, postmaster))
+                if any(f'"{ENGINE_DEOPTIMISED.name}"' in worker.log.read_text() for worker in workers):
+                    raise BenchmarkFailed("a worker has run dbt itself")
+                for worker in workers:
+                    worker.kill()
             machines.append(_machine(sizes.spin))
-            say(f"one {loads[1][-1].wall:.1f} s, two {loads[2][-1].wall:.1f} s, the machine {machines[-1]:.2f}")
+            walls = ", ".join(f"{name} {of[-1].wall:.1f} s" for name, of in loads.items())
+            say(f"{walls}, the machine {machines[-1]:.2f}")
     return Benchmark("workers", services.machine, _figures(loads, machines, sizes))
 
 
-def _figures(loads: dict[int, list[Load]], machines: Sequence[float], sizes: Sizes) -> list[Figure]:
-    speedups = [one.wall / two.wall for one, two in zip(loads[1], loads[2], strict=True)]
-    shares = [load.postgres / (load.postgres + load.workers) for load in [*loads[1], *loads[2]]]
-    busy = {count: median((load.workers + load.postgres) / load.wall for load in of) for count, of in loads.items()}
+def _figures(loads: dict[str, list[Load]], machines: Sequence[float], sizes: Sizes) -> list[Figure]:
+    speedups = [one.wall / two.wall for one, two in zip(loads["one"], loads["two"], strict=True)]
+    of_threads = [one.wall / two.wall for one, two in zip(loads["one"], loads["threads"], strict=True)]
+    shares = [load.postgres / (load.postgres + load.workers) for of in loads.values() for load in of]
+    busy = {name: median((load.workers + load.postgres) / load.wall for load in of) for name, of in loads.items()}
     load_average = os.getloadavg()[1]
     return [
         Figure(
@@ -86,10 +95,18 @@ def _figures(loads: dict[int, list[Load]], machines: Sequence[float], sizes: Siz
             f"median of {len(speedups)} (from {min(speedups):.2f} to {max(speedups):.2f}) of wall(one) / wall(two)"
             f" workers of concurrency 1, in turns; wall = until the last finished_at of {sizes.runs} refreshes by"
             f" replay, {sizes.issues} issues each, that were all published before, medians"
-            f" {median(load.wall for load in loads[1]):.1f} s and {median(load.wall for load in loads[2]):.1f} s;"
-            f" processors busy with workers and Postgres: {busy[1]:.2f} with one worker, {busy[2]:.2f} with two; the"
+            f" {median(load.wall for load in loads['one']):.1f} s and {median(load.wall for load in loads['two']):.1f}"
+            f" s; processors busy with workers and Postgres: {busy['one']:.2f} with one worker, {busy['two']:.2f} with"
+            " two; the"
             f" machine's load average over five minutes at the end: {load_average:.1f}",
             Target(">=", 1.8),
+        ),
+        Figure(
+            "threads_speedup",
+            median(of_threads),
+            "ratio",
+            f"the same for one worker with KIKET_CONCURRENCY=2 against one with 1, from {min(of_threads):.2f} to"
+            f" {max(of_threads):.2f}; processors busy: {busy['threads']:.2f}",
         ),
         Figure(
             "postgres_cpu_share",

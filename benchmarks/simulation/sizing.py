@@ -9,14 +9,13 @@ from random import Random
 from benchmarks.figures import percentile
 from benchmarks.simulation.population import population
 from benchmarks.simulation.simulation import Outcome, Run, Setting, simulate
+from kiket_worker.doctor.capacity import BUSY_SHARE
 from kiket_worker.ledger.organizations import Plan
 from kiket_worker.schedule.cadence import Cadence
 
 BEGAN = datetime(2026, 6, 15, 12, tzinfo=UTC)
 TICK = timedelta(seconds=30)
-# How busy threads may be in the long run: what is left is for what comes unevenly.
-BUSY = 0.95
-# And how much of the time in which everything has to be begun: the last of it would otherwise be begun at its very end.
+# How much of the time in which everything has to be begun: the last of it would otherwise be begun at its very end.
 BEGUN_BY = 0.99
 
 
@@ -45,14 +44,14 @@ def runs_per_second(of_plans: Mapping[Plan, int]) -> float:
 
 
 def steadily(of_plans: Mapping[Plan, int], service_seconds: float, *, lag: timedelta, tick: timedelta = TICK) -> float:
-    """Threads for the schedule alone, busy for `BUSY` of the time.
+    """Threads for the schedule alone, busy for `BUSY_SHARE` of the time.
 
     Who has just become due waits for the next tick, and then for its batch, which is done before the one after it.
     Raises `ValueError` for a lag of less than these two ticks: no number of threads is what that lacks.
     """
     if lag < 2 * tick:
         raise ValueError(f"a lag of {lag} needs ticks of half of it at most, and they are {tick}")
-    return runs_per_second(of_plans) * service_seconds / BUSY
+    return runs_per_second(of_plans) * service_seconds / BUSY_SHARE
 
 
 def needed(

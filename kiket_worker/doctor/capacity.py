@@ -13,8 +13,8 @@ from kiket_worker.settings import Settings
 
 # Nobody has begun a run for so long: then it is not that all are busy.
 _SILENT_SECONDS = 900
-# Above it, what comes in bursts waits for long (docs/operations.md, Sizing).
-BUSY_SHARE = 0.7
+# How busy workers may be in an hour as any; above it, what comes in bursts waits for long (docs/operations.md, Sizing).
+BUSY_SHARE = 0.95
 _LONG_SECONDS = 3600
 # As deploy/kubernetes has them: what runs cannot be seen, as a pool that rests has no connection.
 _TICKERS, _CONSOLES = 2, 2
@@ -91,10 +91,14 @@ def judge_connections(load: Mapping[str, Any], concurrency: int) -> Iterator[Fin
     """Whether all that may be opened could be: `load` is the row of `sql/load.sql`."""
     workers = max(1, load["workers"])
     own, tenants = connections.of_a_worker(concurrency)
+    own_of_compilation, tenants_of_compilation = connections.OF_A_COMPILATION
     needed_by_login = (
-        workers * own + _TICKERS * connections.of_a_ticker(concurrency) + _CONSOLES * connections.OF_A_CONSOLE
+        workers * own
+        + own_of_compilation
+        + _TICKERS * connections.of_a_ticker(concurrency)
+        + _CONSOLES * connections.OF_A_CONSOLE
     )
-    needed = needed_by_login + workers * tenants + _CONSOLES * connections.OF_PREVIEWS
+    needed = needed_by_login + workers * tenants + tenants_of_compilation + _CONSOLES * connections.OF_PREVIEWS
     who = f"{workers} workers with {concurrency} refreshes at a time, {_TICKERS} tickers and {_CONSOLES} consoles"
     limits = {
         f"max_connections leaves {load['server_connections']}": load["server_connections"],

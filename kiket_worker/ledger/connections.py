@@ -5,6 +5,9 @@
 OF_A_CONSOLE = 10
 # Beside these, as organisations' read-only roles: for dashboards that are drawn at a time.
 OF_PREVIEWS = 6
+# Of the one worker of an installation that records dbt, for two probes with two sessions each, or that builds the
+# shared models: a lease of its own to look after, and as roles of tenants.
+OF_A_COMPILATION = (1, 4)
 
 
 def pooled(threads: int) -> int:

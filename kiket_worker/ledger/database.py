@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib.resources import files
+from math import inf
 from typing import Any, Self
 
 import psycopg
@@ -71,6 +72,9 @@ class Database:
             min_size=0,
             max_size=max_connections,
             timeout=_CONNECT_TIMEOUT_SECONDS,
+            # For as long as the process: where the password has changed meanwhile, there would be no other one to end
+            # with what goes on.
+            max_lifetime=inf,
             # The pool waits twice as long after each try in vain; begun anew, it finds a server that is back at once.
             reconnect_timeout=_CONNECT_TIMEOUT_SECONDS,
             check=_check_what_was_heard,

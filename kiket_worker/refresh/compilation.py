@@ -6,7 +6,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata
@@ -27,7 +27,6 @@ from kiket_worker.dbt.workdir import workdir
 from kiket_worker.errors import (
     ArtifactsRefused,
     ArtifactsUnreachable,
-    CompilationFailed,
     CompiledBundleDamaged,
     KiketError,
     WorkerStopped,
@@ -89,6 +88,7 @@ class CompiledBundles:
         self._tried: set[tuple[str, str]] = set()
         self._thread: threading.Thread | None = None
         self._cancellation = Cancellation()
+        self._is_closed = False
         self._server: int | None = None
 
     def find(self, bundle: Bundle, tenant: Tenant, options: Options) -> Compiled:
@@ -113,12 +113,12 @@ class CompiledBundles:
             raise Deoptimised("not_compiled", f"where compiled bundles are cannot be looked at: {fault}") from fault
         if stored:
             return stored
-        self._begin(lambda: self.compile(bundle, tenant, options))
+        self._begin(lambda cancellation: self.compile(bundle, tenant, options, cancellation))
         raise Deoptimised("not_compiled", "the bundle is not compiled yet")
 
     def prepare(self, bundle: Bundle, tenant: Tenant, options: Options) -> None:
         """Have it compiled in the background, if it is not yet."""
-        self._begin(lambda: self.compile(bundle, tenant, options))
+        self._begin(lambda cancellation: self.compile(bundle, tenant, options, cancellation))
 
     def learn(self, bundle: Bundle, tenant: Tenant, options: Options, question: Question) -> None:
         """Have dbt recorded with an answer that was not known, unless there are too many for this bundle."""
@@ -130,22 +130,23 @@ class CompiledBundles:
             if kept is None or kept.compiled.learned >= _MOST_ANSWERS or asked in self._tried:
                 return
             self._tried.add(asked)
-        self._begin(lambda: self._learn(kept.compiled, Subject(bundle, tenant, options, answers)))
+        subject = Subject(bundle, tenant, options, answers)
+        self._begin(lambda cancellation: self._learn(kept.compiled, subject, cancellation))
 
     def check(self, compiled: Compiled, bundle: Bundle, tenant: Tenant, options: Options) -> None:
         """Have real dbt run for a tenant in a scratch schema, in the background, and compare what it does."""
         with self._lock:
             known = self._kept.get(compiled.key)
         if known is not None and known.compiled is compiled:
-            self._begin(lambda: self._check(known, Subject(bundle, tenant, options)))
+            subject = Subject(bundle, tenant, options)
+            self._begin(lambda cancellation: self._check(known, subject, cancellation))
 
-    def _check(self, known: _Kept, subject: Subject) -> None:
+    def _check(self, known: _Kept, subject: Subject, cancellation: Cancellation) -> None:
         began, key, tenant = time.monotonic(), known.compiled.key, subject.tenant
         with self._leased() as is_mine:
             if not is_mine:
                 return
-            self._cancellation = Cancellation()
-            differences = self._recordings.compare(key, known.content, subject, self._cancellation)
+            differences = self._recordings.compare(key, known.content, subject, cancellation)
             about = {
                 "organization": tenant.slug,
                 "worker": self._worker,
@@ -160,7 +161,9 @@ class CompiledBundles:
             self._save(refuted, refuted.dump())
             events.ENGINE_REFUTED.log(reasons=differences[:10], **about)
 
-    def compile(self, bundle: Bundle, tenant: Tenant, options: Options) -> Compiled | None:
+    def compile(
+        self, bundle: Bundle, tenant: Tenant, options: Options, cancellation: Cancellation | None = None
+    ) -> Compiled | None:
         """Record dbt, prove and store; None where another worker does so just now. Raises `KiketError`.
 
         Of the tenant, only what is the same for all tenants counts.
@@ -168,13 +171,15 @@ class CompiledBundles:
         key = self.key(bundle, tenant, options)
         with self._leased() as is_mine:
             if not is_mine:
-                self._put_off(key, _LOOK_AGAIN_SECONDS)
-                return None
+                # Whoever has the lease may be at something else than this bundle.
+                if (stored := self._stored(key)) is None:
+                    self._put_off(key, _LOOK_AGAIN_SECONDS)
+                return stored
             # Those of a worker that was killed; nobody else's, as whoever records holds the lease.
             self._isolation.drop_probes(self._database, PREFIX)
             if stored := self._stored(key):
                 return stored
-            return self._compile(key, bundle, tenant, options)
+            return self._compile(key, Subject(bundle, tenant, options), cancellation or Cancellation())
 
     def key(self, bundle: Bundle, tenant: Tenant, options: Options) -> str:
         """What a compiled bundle is stored under: a digest of all that dbt depends on but the tenant."""
@@ -192,38 +197,35 @@ class CompiledBundles:
         }
         return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
-    def _compile(self, key: str, bundle: Bundle, tenant: Tenant, options: Options) -> Compiled:
+    def _compile(self, key: str, subject: Subject, cancellation: Cancellation) -> Compiled:
         began = time.monotonic()
         try:
-            self._cancellation = Cancellation()
-            content = self._recordings.prove(key, versions(), Subject(bundle, tenant, options), self._cancellation)
-        except CompilationFailed:
-            self._put_off(key, _TRY_AGAIN_SECONDS)
-            raise
+            content = self._recordings.prove(key, versions(), subject, cancellation)
+            compiled = compiled_bundles.load(content, key)
+            self._save(compiled, content)
         except ProbeFailed as fault:
             # Not for ever: a probe may fail for a reason that passes.
             self._put_off(key, _TRY_AGAIN_SECONDS)
             self._failed[key] = compiled = Compiled(key, versions(), reasons=tuple(fault.reasons))
-        else:
-            compiled = compiled_bundles.load(content, key)
-            self._save(compiled, content)
+        except Exception:  # Whatever it is, the next refresh would only meet it again, after a minute's computing.
+            self._put_off(key, _TRY_AGAIN_SECONDS)
+            raise
         events.ENGINE_COMPILED.log(
             worker=self._worker,
-            bundle_digest=bundle.digest,
+            bundle_digest=subject.bundle.digest,
             duration_seconds=round(time.monotonic() - began, 3),
             replayable=compiled.is_replayable,
             reasons=list(compiled.reasons[:10]),
         )
         return compiled
 
-    def _learn(self, known: Compiled, subject: Subject) -> None:
+    def _learn(self, known: Compiled, subject: Subject, cancellation: Cancellation) -> None:
         with self._leased() as is_mine:
             if not is_mine:
                 return
             current = self._stored(known.key) or known
             try:
-                self._cancellation = Cancellation()
-                content = self._recordings.prove(known.key, versions(), subject, self._cancellation)
+                content = self._recordings.prove(known.key, versions(), subject, cancellation)
                 learned = compiled_bundles.load(content, known.key)
             except ProbeFailed as fault:
                 learned = Compiled(known.key, versions(), reasons=tuple(fault.reasons))
@@ -249,17 +251,20 @@ class CompiledBundles:
             if epoch is not None:
                 leases.release_schema(self._database, LEASE, epoch)
 
-    def _begin(self, work: Any) -> None:
-        """Work in a thread of its own, unless one is at it."""
+    def _begin(self, work: Callable[[Cancellation], object]) -> None:
+        """Work in a thread of its own, unless one is at it, or none may begin any more."""
         with self._lock:
-            if self._thread is not None and self._thread.is_alive():
+            if self._is_closed or (self._thread is not None and self._thread.is_alive()):
                 return
-            self._thread = threading.Thread(target=self._guarded, args=(work,), daemon=True, name="compilation")
+            cancellation = self._cancellation = Cancellation()
+            self._thread = threading.Thread(
+                target=self._guarded, args=(work, cancellation), daemon=True, name="compilation"
+            )
             self._thread.start()
 
-    def _guarded(self, work: Any) -> None:
+    def _guarded(self, work: Callable[[Cancellation], object], cancellation: Cancellation) -> None:
         try:
-            work()
+            work(cancellation)
         except Exception as fault:  # A thread has nobody to raise to.
             kind = fault.kind if isinstance(fault, KiketError) else KiketError.kind
             events.ENGINE_COMPILATION_FAILED.log(
@@ -267,10 +272,13 @@ class CompiledBundles:
             )
 
     def close(self) -> None:
-        """End what was begun in the background, and wait until nothing of it is left."""
-        if self._thread is not None and self._thread.is_alive():
+        """End what was begun in the background, and wait until nothing of it is left; nothing begins any more."""
+        with self._lock:
+            self._is_closed = True
+            thread = self._thread
+        if thread is not None and thread.is_alive():
             self._cancellation.cancel(WorkerStopped("this worker ends"))
-            self._thread.join(_CLOSE_SECONDS)
+            thread.join(_CLOSE_SECONDS)
 
     def settle(self) -> None:
         """Wait until what was begun in the background has ended."""
@@ -278,12 +286,12 @@ class CompiledBundles:
             self._thread.join()
 
     def _keep(self, compiled: Compiled, content: bytes) -> Compiled:
-        with self._lock:
-            self._kept[compiled.key] = _Kept(compiled, content, time.monotonic() + _FRESH_SECONDS)
-            self._kept.move_to_end(compiled.key)
-            while len(self._kept) > _KEPT:
-                self._kept.popitem(last=False)
-            self._not_before.pop(compiled.key, None)
+        """For who holds the lock."""
+        self._kept[compiled.key] = _Kept(compiled, content, time.monotonic() + _FRESH_SECONDS)
+        self._kept.move_to_end(compiled.key)
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        self._not_before.pop(compiled.key, None)
         return compiled
 
     def _put_off(self, key: str, seconds: float) -> None:
@@ -292,18 +300,23 @@ class CompiledBundles:
 
     def _stored(self, key: str) -> Compiled | None:
         """What is stored, and kept from now on; what is kept already, where nobody has stored anything else since."""
+        with self._lock:
+            kept = self._kept.get(key)
         try:
             content = self._store.get(_path(key))
-            with self._lock:
-                kept = self._kept.get(key)
             # Loaded anew it would be the same in other places, and each time a worker's memory would be in more pieces.
             known = kept.compiled if kept and kept.content == content else None
-            return self._keep(known or compiled_bundles.load(content, key), content)
+            compiled = known or compiled_bundles.load(content, key)
         except FileNotFoundError:
             return None
         except CompiledBundleDamaged as fault:
             events.ENGINE_COMPILATION_FAILED.log(worker=self._worker, error_kind=fault.kind, error=str(fault))
             return None
+        with self._lock:
+            now = self._kept.get(key)
+            if now is not None and now is not kept:
+                return now.compiled  # Kept by another thread meanwhile, which may just have refuted what was read here.
+            return self._keep(compiled, content)
 
     def _save(self, compiled: Compiled, content: bytes) -> None:
         """Store and keep it."""
@@ -312,7 +325,8 @@ class CompiledBundles:
             file.write_bytes(content)
             sha256 = hashlib.sha256(content).hexdigest()
             self._store.put(_path(compiled.key), file, sha256=sha256, content_type="application/gzip")
-        self._keep(compiled, content)
+        with self._lock:
+            self._keep(compiled, content)
 
     def _server_version(self) -> int:
         if self._server is None:

@@ -7,7 +7,7 @@ pages of that for good, as what it needs for longer is made in between.
 import json
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -65,7 +65,7 @@ class Recordings:
     def prove(self, key: str, versions: dict[str, str], subject: Subject, cancellation: Cancellation) -> bytes:
         """The compiled bundle as it is stored, from recordings of two probes in every state.
 
-        Raises `ProbeFailed` and `CompilationFailed`.
+        Raises `ProbeFailed` and `CompilationFailed`, and what `run_child` raises.
         """
         with workdir() as folder, time_limit(_TIME_LIMIT_SECONDS, cancellation), ThreadPoolExecutor(2) as pool:
             waiting = [
@@ -73,6 +73,9 @@ class Recordings:
                 for probe, name in zip(pair(), ("first", "second"), strict=True)
             ]
             try:
+                # Where one has failed, the other is of no use any more.
+                for recording in wait(waiting, return_when=FIRST_EXCEPTION).done:
+                    recording.result()
                 recordings = [recording.result() for recording in waiting]
             except BaseException:  # An interrupt too: neither is waited for any longer.
                 cancellation.cancel(WorkerStopped("the compilation was ended"))
@@ -86,7 +89,7 @@ class Recordings:
     def compare(self, key: str, known: bytes, subject: Subject, cancellation: Cancellation) -> list[str]:
         """Where dbt does something else for the organisation, in a probe's schema, than would be replayed there.
 
-        `known` is the compiled bundle as it is stored. Raises `CompilationFailed`.
+        `known` is the compiled bundle as it is stored. Raises `CompilationFailed`, and what `run_child` raises.
         """
         tenant, scratch = subject.tenant, pair()[0]
         with (
@@ -148,7 +151,7 @@ class Recordings:
         clock_shift_seconds: int,
         application_name: str,
     ) -> _Recording:
-        """Run the recorder for a tenant. Raises `CompilationFailed`."""
+        """Run the recorder for a tenant."""
         folder.mkdir()
         bundle, tenant, target, output = subject.bundle, subject.tenant, folder / "target", folder / "recording.json"
         asked = {
@@ -173,7 +176,7 @@ class Recordings:
 def _judged(
     folder: Path, asked: dict[str, Any], recordings: Sequence[_Recording], cancellation: Cancellation
 ) -> list[str]:
-    """What the prover says of recordings. Raises `CompilationFailed`."""
+    """What the prover says of recordings."""
     output = folder / "judgement.json"
     shown = [{"file": str(one.file), "values": one.values, "places": one.places} for one in recordings]
     _run("prover", folder, asked | {"recordings": shown, "output": str(output)}, {}, cancellation)
@@ -182,7 +185,10 @@ def _judged(
 
 
 def _run(name: str, folder: Path, asked: dict[str, Any], variables: dict[str, str], cancellation: Cancellation) -> None:
-    """Run the recorder or the prover to its end, until which it has written its output."""
+    """Run the recorder or the prover to its end, until which it has written its output.
+
+    Raises `CompilationFailed`, and what `run_child` raises: `DbtKilled` where memory was short, say.
+    """
     request, said = folder / "request.json", bytearray()
     request.write_text(json.dumps(asked), encoding="utf-8")
     code = run_child(

@@ -90,6 +90,7 @@ FIGURES = {
     },
     "workers": {
         "cpu_bound_speedup": "ratio",
+        "threads_speedup": "ratio",
         "postgres_cpu_share": "ratio",
         "machine_speedup": "ratio",
         "speedup_against_machine": "ratio",

@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from kiket_worker.dbt.engine import Cancellation
 from kiket_worker.dbt.replay import compiled as compiled_bundles
-from kiket_worker.errors import ArtifactsUnreachable, DbtTimedOut
+from kiket_worker.dbt.replay.replayer import Deoptimised
+from kiket_worker.errors import ArtifactsUnreachable, DbtKilled, DbtTimedOut
 from kiket_worker.ledger import leases
 from kiket_worker.refresh import compilation, recordings
 from kiket_worker.telemetry.logs import set_up_logs, silence_logs
@@ -105,6 +107,54 @@ def test_a_bundle_is_loaded_again_only_where_another_one_is_stored(side: Side) -
         path.write_bytes(whole)
 
 
+def test_what_was_read_late_does_not_take_the_place_of_a_bundle_that_was_refuted_meanwhile(
+    side: Side, monkeypatch: Any
+) -> None:
+    (path,) = (side.folder / "store" / "_engine").rglob("compiled.json.gz")
+    whole, key = path.read_bytes(), path.parent.name
+    another = another_worker(side)
+    refuted = compiled_bundles.Compiled(key, {}, ("not as dbt does",))
+    read = another.store.get
+
+    def read_late(name: str) -> bytes:
+        content = read(name)
+        another.compiled._save(refuted, refuted.dump())
+        return content
+
+    monkeypatch.setattr(another.store, "get", read_late)
+    try:
+        assert another.compiled._stored(key) is refuted
+    finally:
+        path.write_bytes(whole)
+
+
+@pytest.mark.parametrize(("killed", "other"), [("first", "second"), ("second", "first")])
+def test_where_one_recorder_is_killed_the_other_ends_and_nobody_tries_again_at_once(
+    made: Twins, side: Side, monkeypatch: Any, killed: str, other: str
+) -> None:
+    another = another_worker(side)
+    monkeypatch.setattr(another.compiled, "key", lambda *_: "1" * 64)  # A bundle that nobody has compiled.
+    ended: list[str] = []
+
+    def run_child(_: list[str], *, folder: Path, cancellation: Cancellation, **__: Any) -> int:
+        if folder.name == killed:
+            raise DbtKilled("out of memory")
+        stopped = threading.Event()
+        with cancellation.reaching(stopped.set, lambda _: None):
+            assert stopped.wait(30)
+        ended.append(folder.name)
+        return -9
+
+    monkeypatch.setattr(recordings, "run_child", run_child)
+    candidate = made.add(f"killed-{killed}")
+    with pytest.raises(DbtKilled):
+        another.compile_or_none(candidate)
+    assert ended == [other]
+    monkeypatch.setattr(another.compiled, "_begin", lambda _: pytest.fail("it is tried again at once"))
+    with pytest.raises(Deoptimised):
+        another.compiled.find(another.bundle, another.tenant(candidate), another.options())
+
+
 def test_an_answer_that_is_not_known_is_learned_once_and_then_replayed(
     made: Twins, side: Side, log: io.StringIO
 ) -> None:
@@ -131,13 +181,19 @@ def test_an_answer_that_is_not_known_is_learned_once_and_then_replayed(
 def test_what_a_replay_gives_over_to_dbt_has_what_is_left_of_one_time_limit(
     made: Twins, side: Side, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    endless = tmp_path / "dbt"
-    endless.write_text("#!/bin/sh\nexec sleep 600\n")
-    endless.chmod(0o755)
+    """Both parts are shorter than the limit, and longer together."""
+    slow = tmp_path / "dbt"
+    slow.write_text("#!/bin/sh\nexec sleep 1.5\n")
+    slow.chmod(0o755)
     another = another_worker(side)
-    monkeypatch.setattr(another.compiled, "_stored", _unreachable)
-    monkeypatch.setattr(another.executable, "_executable", endless)
-    monkeypatch.setattr(another.replay, "_time_limit_seconds", 1)
+
+    def look_for_long(key: str) -> None:
+        threading.Event().wait(1.5)
+        _unreachable(key)
+
+    monkeypatch.setattr(another.compiled, "_stored", look_for_long)
+    monkeypatch.setattr(another.executable, "_executable", slow)
+    monkeypatch.setattr(another.replay, "_time_limit_seconds", 2)
     outcome = another.run(made.add("late"))
     assert (outcome.engine, type(outcome.failure)) == ("executable", DbtTimedOut)
 
@@ -242,11 +298,28 @@ def test_threads_that_ask_at_once_compile_once(side: Side) -> None:
     counted: list[int] = []
     gate = threading.Event()
     another = another_worker(side)
-    another.compiled._begin(lambda: (counted.append(1), gate.wait(10)))
-    another.compiled._begin(lambda: counted.append(2))
+    another.compiled._begin(lambda _: (counted.append(1), gate.wait(10)))
+    another.compiled._begin(lambda _: counted.append(2))
     gate.set()
     another.compiled.settle()
     assert counted == [1]
+
+
+def test_what_goes_on_ends_with_the_worker_and_nothing_begins_any_more(side: Side) -> None:
+    another = another_worker(side)
+    ended: list[str] = []
+
+    def work(cancellation: Cancellation) -> None:
+        stopped = threading.Event()
+        with cancellation.reaching(stopped.set, lambda _: None):
+            assert stopped.wait(30)
+        ended.append("stopped")
+
+    another.compiled._begin(work)
+    another.compiled.close()
+    another.compiled._begin(lambda _: ended.append("begun"))
+    another.compiled.settle()
+    assert ended == ["stopped"]
 
 
 def test_another_version_of_dbt_is_recorded_anew_beside_the_earlier_recording(

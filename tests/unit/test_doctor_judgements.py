@@ -97,6 +97,6 @@ def test_too_few_connections_are_told_of(values: dict[str, Any], words: str) -> 
 
 
 def test_every_process_that_opens_connections_is_counted() -> None:
-    """Two workers with 9 and 6, two tickers with 8, two consoles with 10 and 6, and 3 of others."""
-    assert list(judge_connections(LOAD | {"server_connections": 81, "login_connections": 54}, 2)) == []
-    assert len(list(judge_connections(LOAD | {"server_connections": 80, "login_connections": 53}, 2))) == 2
+    """Two workers with 9 and 6, one of them with 1 and 4 more, two tickers with 8, consoles with 10 and 6, 3 others."""
+    assert list(judge_connections(LOAD | {"server_connections": 86, "login_connections": 55}, 2)) == []
+    assert len(list(judge_connections(LOAD | {"server_connections": 85, "login_connections": 54}, 2))) == 2

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 
 import kiket_worker
 from kiket_worker.contract import QUEUE_REQUESTS, QUEUE_SCHEDULED
+from kiket_worker.ledger import connections
 from kiket_worker.ledger.database import statement
 from kiket_worker.settings import Settings
 from tests.support import deployments, dockerfile, kustomization
@@ -159,16 +160,33 @@ def test_the_settings_that_pods_get_are_complete() -> None:
     for of, template in pods(CLUSTER).items():
         (container,) = template["spec"]["containers"]
         environment = environment_of(CLUSTER, container)
-        mounted = {
-            f"/run/secrets/kiket/{item['path']}"
-            for volume in template["spec"]["volumes"]
-            for item in volume.get("secret", {}).get("items", [])
-        }
+        mounted = {f"/run/secrets/kiket/{item['path']}" for secret in secrets_of(template) for item in secret["items"]}
         files = {value for key, value in environment.items() if key.endswith("_FILE")}
         assert files == mounted, of
         given = {key.removesuffix("_FILE") for key in environment}
         assert {"DATABASE_URL", "RABBITMQ_URL", "ARTIFACTS_URL"} <= given, of
         assert not any(re.search(r"://[^/]*:[^/]*@", value) for value in environment.values())
+
+
+def secrets_of(template: Object) -> list[Object]:
+    """The secrets that a pod's volumes have, each as a projected volume names it."""
+    volumes = template["spec"]["volumes"]
+    whole = [volume["secret"] for volume in volumes if "secret" in volume]
+    projected = [volume["projected"]["sources"] for volume in volumes if "projected" in volume]
+    return [{"name": one["secretName"], "items": one["items"]} for one in whole] + [
+        source["secret"] for sources in projected for source in sources
+    ]
+
+
+def test_pods_start_without_credentials_of_the_store_where_they_have_an_identity() -> None:
+    for of in ("Deployment/kiket-worker", "Deployment/kiket-console"):
+        optional = {
+            item["key"]
+            for secret in secrets_of(pods(CLUSTER)[of])
+            if secret.get("optional")
+            for item in secret["items"]
+        }
+        assert optional == {"aws-credentials"}, of
 
 
 @pytest.mark.parametrize("name", COMPOSED)
@@ -314,18 +332,30 @@ def test_workers_are_scaled_by_the_queues_and_by_the_ledgers_own_query() -> None
         assert one_of(CLUSTER, "TriggerAuthentication", trigger["authenticationRef"]["name"])
 
 
+def test_the_page_says_how_many_connections_the_most_workers_need() -> None:
+    (worker,) = pods(CLUSTER)["Deployment/kiket-worker"]["spec"]["containers"]
+    threads = int(environment_of(CLUSTER, worker)["KIKET_CONCURRENCY"])
+    workers = one_of(CLUSTER, "ScaledObject", "kiket-worker")["spec"]["maxReplicaCount"]
+    tickers, consoles = (
+        one_of(CLUSTER, "Deployment", f"kiket-{name}")["spec"]["replicas"] for name in ("ticker", "console")
+    )
+    needed = (
+        workers * sum(connections.of_a_worker(threads))
+        + tickers * connections.of_a_ticker(threads)
+        + consoles * (connections.OF_A_CONSOLE + connections.OF_PREVIEWS)
+        + sum(connections.OF_A_COMPILATION)
+    )
+    (said,) = re.findall(r"and all else, need (\d+)", (ROOT / "docs" / "deployment.md").read_text())
+    assert needed <= int(said) < needed + 100
+
+
 def without_comments(query: str) -> str:
     return " ".join(" ".join(line.partition("--")[0] for line in query.splitlines()).split())
 
 
 def test_the_page_names_every_secret_that_is_read() -> None:
     page = (ROOT / "docs" / "deployment.md").read_text()
-    named = {
-        volume["secret"]["secretName"]
-        for template in pods(CLUSTER).values()
-        for volume in template["spec"]["volumes"]
-        if "secret" in volume
-    } | {
+    named = {secret["name"] for template in pods(CLUSTER).values() for secret in secrets_of(template)} | {
         target["name"]
         for one in CLUSTER
         if one["kind"] == "TriggerAuthentication"
