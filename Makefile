@@ -21,7 +21,7 @@ test: lint type ## Run every check and every test, on real services
 	scripts/install-debian rabbitmq-server chromium prometheus
 	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-bench: $(INSTALLED) ## Measure this machine against the targets; build/bench.json has the figures
+bench: $(INSTALLED) ## Measure this machine against the targets, half an hour; build/bench.json has the figures
 	scripts/install-debian rabbitmq-server
 	$(BIN)/python -m benchmarks --output build/bench.json
 

@@ -56,6 +56,12 @@ def test_a_tenant_that_crashes_its_workers_is_quarantined_and_released(site: Sit
     assert len(site.rows("select from kiket_analytics.runs")) == 4
 
     (site.folder / "crash-acme").unlink()
+    # To see whether it is well again, by hand; it stays in quarantine.
+    site.run_command("refresh", "acme", "--force", "--wait")
+    quarantined_at = "select quarantined_at from kiket_analytics.analytics_settings where organization_id = 1"
+    assert site.rows(quarantined_at)[0]["quarantined_at"]
+    site.execute("update kiket_analytics.analytics_settings set last_run_at = null where organization_id = 1")
     site.run_command("settings", "release", "acme")
-    site.until_succeeded("acme")
+    succeeded = "select count(*) = 2 as twice from kiket_analytics.runs where organization_slug = 'acme'"
+    site.until(lambda: site.rows(succeeded + " and status = 'succeeded'")[0]["twice"], "it is refreshed as all are")
     site.audit(statuses=("succeeded", "failed"))

@@ -155,18 +155,26 @@ def test_roles_that_a_restored_database_does_not_find_on_its_server_are_named(pa
 GRANTS = [
     ("role_powerful", "alter role analytics_tenants createdb", "alter role analytics_tenants nocreatedb"),
     ("role_powerful", "alter role kiket_warden login", "alter role kiket_warden nologin"),
+    ("role_powerful", "alter role analytics_shared superuser", "alter role analytics_shared nosuperuser"),
+    ("role_powerful", "alter role analytics_org_acme createdb", "alter role analytics_org_acme nocreatedb"),
     ("role_granted", "grant pg_read_all_data to analytics_tenants", "revoke pg_read_all_data from analytics_tenants"),
+    ("role_granted", "grant pg_read_all_data to kiket_metrics", "revoke pg_read_all_data from kiket_metrics"),
+    ("role_granted", "grant kiket_ledger to analytics_ro_acme", "revoke kiket_ledger from analytics_ro_acme"),
+    ("role_granted", "grant pg_read_all_data to kiket_warden", "revoke pg_read_all_data from kiket_warden"),
 ]
 
 
 @pytest.mark.parametrize(("kind", "fault", "remedy"), GRANTS, ids=[fault for _, fault, _ in GRANTS])
 def test_rights_that_somebody_gave_to_the_roles_are_found(patient: Patient, kind: str, fault: str, remedy: str) -> None:
+    patient.installation.provision(ACME)
+    assert kind not in patient.examine()
     patient.installation.execute(fault)
     try:
         finding = patient.examine()[kind]
     finally:
         patient.installation.execute(remedy)
-    assert fault.split()[2].removesuffix(",") in finding.message or "analytics_tenants" in finding.message
+    (role,) = re.findall(r"role (\w+)| to (\w+)", fault)
+    assert "".join(role) in finding.message
     assert kind not in patient.examine()
 
 

@@ -1,5 +1,16 @@
 -- What the roles of the installation, PUBLIC and the server allow beyond what `migrate --roles` has set up, in one row.
 -- Takes no parameters; reads catalogs only.
+with ours as (
+    select role.*, role.rolname ~ '^analytics_org_' or role.rolname = roles.shared_schema as is_tenant,
+        role.rolname ~ '^analytics_ro_' as is_reader
+    from pg_roles as role
+    cross join kiket_analytics.roles
+    where role.rolname in (
+            'kiket_ledger', 'kiket_metrics', 'kiket_warden', 'analytics_gates', 'analytics_tenants',
+            'analytics_readers', 'kiket_provisioner', roles.shared_schema
+        )
+        or role.rolname ~ '^analytics_(org|ro)_'
+)
 select
     current_user::text as login,
     (select rolsuper from pg_roles where rolname = current_user) as login_is_superuser,
@@ -16,25 +27,28 @@ select
     ) as public_rights,
     array(
         select role.rolname::text
-        from pg_roles as role
-        where role.rolname in (
-                'kiket_ledger', 'kiket_metrics', 'kiket_warden', 'analytics_gates', 'analytics_tenants',
-                'analytics_readers', 'kiket_provisioner'
-            )
-            and (
-                role.rolsuper or role.rolcreatedb or role.rolreplication or role.rolbypassrls
-                or role.rolcreaterole and role.rolname <> 'kiket_provisioner'
-                or role.rolcanlogin and role.rolname not in ('kiket_ledger', 'kiket_metrics')
-            )
+        from ours as role
+        where role.rolsuper or role.rolcreatedb or role.rolreplication or role.rolbypassrls
+            or role.rolcreaterole and role.rolname <> 'kiket_provisioner'
+            or role.rolcanlogin and role.rolname not in ('kiket_ledger', 'kiket_metrics')
+                and not role.is_tenant and not role.is_reader
         order by 1
     ) as powerful_roles,
-    -- What a group is a member of, each organisation's role has.
+    -- What a group is a member of, each organisation's role has. Memberships but for those of `migrate --roles`, and
+    -- those in roles of tenants that the provisioner has while it changes these.
     array(
         select granted.rolname || ' to ' || grantee.rolname
         from pg_auth_members as member
         join pg_roles as granted on granted.oid = member.roleid
-        join pg_roles as grantee on grantee.oid = member.member
-        where grantee.rolname in ('analytics_tenants', 'analytics_readers', 'analytics_gates', 'kiket_ledger')
+        join ours as grantee on grantee.oid = member.member
+        where not case
+            when grantee.is_tenant then granted.rolname = 'analytics_tenants'
+            when grantee.is_reader then granted.rolname = 'analytics_readers'
+            when grantee.rolname = 'kiket_warden' then granted.rolname in ('pg_read_all_stats', 'pg_signal_backend')
+            when grantee.rolname = 'kiket_provisioner' then granted.rolname in ('analytics_tenants', 'analytics_readers')
+                or exists (select from ours where ours.oid = granted.oid and (ours.is_tenant or ours.is_reader))
+            else false
+        end
         order by 1
     ) as strange_grants,
     array(
