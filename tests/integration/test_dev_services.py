@@ -101,6 +101,7 @@ def write_queue(url: str) -> None:
     channel.queue_declare("note", durable=True)
     channel.confirm_delivery()
     channel.basic_publish("", "note", b"kept", pika.BasicProperties(delivery_mode=2))
+    channel.queue_declare("later", durable=True)
     connection.close()
 
 
@@ -112,9 +113,12 @@ def read_queue(url: str) -> str:
 
 
 def queue_is_on_disk(directory: Path) -> bool:
-    """RabbitMQ syncs messages before it confirms them, and what queues there are only soon afterwards."""
+    """RabbitMQ syncs messages before it confirms them, and what queues there are only soon afterwards.
+
+    In their order: where the later one is seen, nothing of the one before is missing.
+    """
     logs = [*directory.rglob("LATEST.LOG"), *directory.rglob("rabbit_durable_queue.DC*")]
-    return any(b"note" in log.read_bytes() for log in logs)
+    return any(b"later" in log.read_bytes() for log in logs)
 
 
 @pytest.fixture
