@@ -44,13 +44,8 @@ class Subject:
     answers: Answers = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class _Recording:
-    """Where the recorder has written, and what stands there instead of holes."""
-
-    file: Path
-    values: dict[str, str]
-    places: dict[str, str]
+# As the prover takes it: where the recorder has written, and what stands there instead of holes.
+_Recording = dict[str, Any]
 
 
 class Recordings:
@@ -69,7 +64,7 @@ class Recordings:
         """
         with workdir() as folder, time_limit(_TIME_LIMIT_SECONDS, cancellation), ThreadPoolExecutor(2) as pool:
             waiting = [
-                pool.submit(self._record_probe, probe, folder / name, subject, cancellation)
+                pool.submit(self._record, probe, folder / name, _of_probe(subject, probe), STATES, cancellation)
                 for probe, name in zip(pair(), ("first", "second"), strict=True)
             ]
             try:
@@ -91,73 +86,37 @@ class Recordings:
 
         `known` is the compiled bundle as it is stored. Raises `CompilationFailed`, and what `run_child` raises.
         """
-        tenant, scratch = subject.tenant, pair()[0]
-        with (
-            workdir() as folder,
-            time_limit(_TIME_LIMIT_SECONDS, cancellation),
-            self._isolation.probe(
-                self._database, Candidate(tenant.organization_id, scratch.slug), scratch.schema
-            ) as login,
-        ):
-            beside = replace(
-                tenant,
-                schema=scratch.schema,
-                user=login.role if login else None,
-                password=login.password if login else "",
-                session=None,
-            )
-            recording = self._record(
-                folder / "check",
-                replace(subject, tenant=beside),
-                cancellation,
-                states=STATES[:1],
-                values=values_of(tenant.organization_id, tenant.slug, scratch.schema),
-                clock_shift_seconds=0,
-                application_name=f"kiket-{scratch.slug}",
-            )
+        with workdir() as folder, time_limit(_TIME_LIMIT_SECONDS, cancellation):
+            recording = self._record(pair()[0], folder / "check", subject, STATES[:1], cancellation)
             (folder / "known").write_bytes(known)
             return _judged(folder, {"known": str(folder / "known"), "key": key}, [recording], cancellation)
 
-    def _record_probe(self, probe: Probe, folder: Path, subject: Subject, cancellation: Cancellation) -> _Recording:
-        """dbt's doings for a probe, in every state."""
-        with self._isolation.probe(self._database, Candidate(probe.organization_id, probe.slug), probe.schema) as login:
-            as_probe = replace(
-                subject.tenant,
-                organization_id=probe.organization_id,
-                slug=probe.slug,
+    def _record(
+        self, probe: Probe, folder: Path, subject: Subject, states: Sequence[str], cancellation: Cancellation
+    ) -> _Recording:
+        """What dbt does for the subject's tenant, by the probe's clock and in its schema, which is gone afterwards."""
+        tenant = subject.tenant
+        candidate = Candidate(tenant.organization_id, probe.slug)
+        with self._isolation.probe(self._database, candidate, probe.schema) as login:
+            beside = replace(
+                tenant,
                 schema=probe.schema,
                 user=login.role if login else None,
                 password=login.password if login else "",
                 session=None,
             )
-            return self._record(
-                folder,
-                replace(subject, tenant=as_probe),
-                cancellation,
-                states=STATES,
-                values=probe.values,
-                clock_shift_seconds=probe.clock_shift_seconds,
-                application_name=f"kiket-{probe.slug}",
-            )
+            return self._run_recorder(probe, folder, replace(subject, tenant=beside), states, cancellation)
 
-    def _record(
-        self,
-        folder: Path,
-        subject: Subject,
-        cancellation: Cancellation,
-        *,
-        states: Sequence[str],
-        values: dict[str, str],
-        clock_shift_seconds: int,
-        application_name: str,
+    def _run_recorder(
+        self, probe: Probe, folder: Path, subject: Subject, states: Sequence[str], cancellation: Cancellation
     ) -> _Recording:
-        """Run the recorder for a tenant."""
         folder.mkdir()
         bundle, tenant, target, output = subject.bundle, subject.tenant, folder / "target", folder / "recording.json"
+        values = values_of(tenant.organization_id, tenant.slug, tenant.schema)
         asked = {
             "values": values,
             "answers": subject.answers,
-            "clock_shift_seconds": clock_shift_seconds,
+            "clock_shift_seconds": probe.clock_shift_seconds,
             "target_path": str(target),
             "arguments": [
                 *command_of(self._command, bundle),
@@ -168,9 +127,15 @@ class Recordings:
             "output": str(output),
         }
         # One thread: the order of nodes is dbt's own, and a session sees what the node before has left in it.
-        variables = environment(self._connection, tenant, workdir=folder, application_name=application_name)
+        variables = environment(self._connection, tenant, workdir=folder, application_name=f"kiket-{probe.slug}")
         _run("recorder", folder, asked, variables | {"DBT_THREADS": "1"}, cancellation)
-        return _Recording(output, values, {"workdir": str(folder), "project_dir": str(bundle.project_dir.absolute())})
+        places = {"workdir": str(folder), "project_dir": str(bundle.project_dir.absolute())}
+        return {"file": str(output), "values": values, "places": places}
+
+
+def _of_probe(subject: Subject, probe: Probe) -> Subject:
+    """The same for a tenant that is made up."""
+    return replace(subject, tenant=replace(subject.tenant, organization_id=probe.organization_id, slug=probe.slug))
 
 
 def _judged(
@@ -178,8 +143,7 @@ def _judged(
 ) -> list[str]:
     """What the prover says of recordings."""
     output = folder / "judgement.json"
-    shown = [{"file": str(one.file), "values": one.values, "places": one.places} for one in recordings]
-    _run("prover", folder, asked | {"recordings": shown, "output": str(output)}, {}, cancellation)
+    _run("prover", folder, asked | {"recordings": recordings, "output": str(output)}, {}, cancellation)
     judgement: list[str] = json.loads(output.read_text(encoding="utf-8"))
     return judgement
 

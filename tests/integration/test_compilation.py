@@ -43,6 +43,15 @@ def side(made: Twins) -> Side:
 
 
 @pytest.fixture
+def stored(side: Side) -> Iterator[Path]:
+    """Where the compiled bundle is stored; what a test writes there is gone afterwards."""
+    (path,) = (side.folder / "store" / "_engine").rglob("compiled.json.gz")
+    whole = path.read_bytes()
+    yield path
+    path.write_bytes(whole)
+
+
+@pytest.fixture
 def log() -> Iterator[io.StringIO]:
     stream = io.StringIO()
     set_up_logs(stream)
@@ -82,36 +91,30 @@ def test_while_one_worker_compiles_no_other_one_does_and_refreshes_go_on(
 
 
 @pytest.mark.parametrize("content", [b"", b"no gzip", compiled_bundles.Compiled("of another key", {}).dump()])
-def test_a_damaged_compiled_bundle_is_told_and_counts_as_none(content: bytes, side: Side, log: io.StringIO) -> None:
-    (path,) = (side.folder / "store" / "_engine").rglob("compiled.json.gz")
-    whole = path.read_bytes()
-    path.write_bytes(content)
+def test_a_damaged_compiled_bundle_is_told_and_counts_as_none(
+    content: bytes, side: Side, stored: Path, log: io.StringIO
+) -> None:
+    stored.write_bytes(content)
     another = another_worker(side)
-    assert another.compiled._stored(path.parent.name) is None
-    path.write_bytes(whole)
+    assert another.compiled._stored(stored.parent.name) is None
     assert events(log, "engine.compilation_failed")[0]["error_kind"] == "compiled_bundle_damaged"
 
 
-def test_a_bundle_is_loaded_again_only_where_another_one_is_stored(side: Side) -> None:
-    (path,) = (side.folder / "store" / "_engine").rglob("compiled.json.gz")
-    whole, key = path.read_bytes(), path.parent.name
+def test_a_bundle_is_loaded_again_only_where_another_one_is_stored(side: Side, stored: Path) -> None:
+    key = stored.parent.name
     another = another_worker(side)
     known = another.compiled._stored(key)
     assert known is not None
     assert another.compiled._stored(key) is known
-    path.write_bytes(replace(known, learned=known.learned + 1).dump())
-    try:
-        changed = another.compiled._stored(key)
-        assert changed == replace(known, learned=known.learned + 1)
-    finally:
-        path.write_bytes(whole)
+    stored.write_bytes(replace(known, learned=known.learned + 1).dump())
+    changed = another.compiled._stored(key)
+    assert changed == replace(known, learned=known.learned + 1)
 
 
 def test_what_was_read_late_does_not_take_the_place_of_a_bundle_that_was_refuted_meanwhile(
-    side: Side, monkeypatch: Any
+    side: Side, stored: Path, monkeypatch: Any
 ) -> None:
-    (path,) = (side.folder / "store" / "_engine").rglob("compiled.json.gz")
-    whole, key = path.read_bytes(), path.parent.name
+    key = stored.parent.name
     another = another_worker(side)
     refuted = compiled_bundles.Compiled(key, {}, ("not as dbt does",))
     read = another.store.get
@@ -122,10 +125,7 @@ def test_what_was_read_late_does_not_take_the_place_of_a_bundle_that_was_refuted
         return content
 
     monkeypatch.setattr(another.store, "get", read_late)
-    try:
-        assert another.compiled._stored(key) is refuted
-    finally:
-        path.write_bytes(whole)
+    assert another.compiled._stored(key) is refuted
 
 
 @pytest.mark.parametrize(("killed", "other"), [("first", "second"), ("second", "first")])
@@ -222,28 +222,23 @@ def test_a_check_against_dbt_confirms_what_is_replayed(made: Twins, side: Side, 
 
 
 def test_a_check_against_dbt_that_finds_a_difference_is_an_alert_and_ends_replaying(
-    made: Twins, side: Side, log: io.StringIO
+    made: Twins, side: Side, stored: Path, log: io.StringIO
 ) -> None:
-    (path,) = (side.folder / "store" / "_engine").rglob("compiled.json.gz")
-    whole = path.read_bytes()
-    known = compiled_bundles.load(whole, path.parent.name)
+    known = compiled_bundles.load(stored.read_bytes(), stored.parent.name)
     nodes = [node for node in known.nodes if node.name == "plain"]
     forged = replace(nodes[0], traces=tuple(_forged(trace) for trace in nodes[0].traces))
-    path.write_bytes(replace(known, nodes=tuple(forged if n is nodes[0] else n for n in known.nodes)).dump())
-    try:
-        another = another_worker(side)
-        another.replay._checked_share, another.replay._random = 1.0, lambda: 0.5
-        candidate = made.add("refuted")
-        assert another.run(candidate).deoptimised is None
-        another.compiled.settle()
-        (event,) = events(log, "engine.refuted")
-        assert (event["level"], event["organization"]) == ("error", "refuted")
-        assert event["reasons"] == ["model.made.plain: dbt's statements are others"]
-        outcome = another_worker(side).run(candidate)
-        assert outcome.deoptimised is not None
-        assert outcome.deoptimised.reason == "not_replayable"
-    finally:
-        path.write_bytes(whole)
+    stored.write_bytes(replace(known, nodes=tuple(forged if n is nodes[0] else n for n in known.nodes)).dump())
+    another = another_worker(side)
+    another.replay._checked_share, another.replay._random = 1.0, lambda: 0.5
+    candidate = made.add("refuted")
+    assert another.run(candidate).deoptimised is None
+    another.compiled.settle()
+    (event,) = events(log, "engine.refuted")
+    assert (event["level"], event["organization"]) == ("error", "refuted")
+    assert event["reasons"] == ["model.made.plain: dbt's statements are others"]
+    outcome = another_worker(side).run(candidate)
+    assert outcome.deoptimised is not None
+    assert outcome.deoptimised.reason == "not_replayable"
 
 
 def test_a_worker_that_cannot_reach_its_store_refreshes_all_the_same(made: Twins, side: Side, monkeypatch: Any) -> None:

@@ -24,11 +24,6 @@ class Probe:
         """The schema of the probe, which is also its role."""
         return "analytics_org_" + self.slug.replace("-", "_")
 
-    @property
-    def values(self) -> dict[str, str]:
-        """What a text of this probe has instead of holes."""
-        return values_of(self.organization_id, self.slug, self.schema)
-
 
 def pair() -> tuple[Probe, Probe]:
     """Two new probes. Their ids are of Postgres' type integer, as a literal of a small id is."""
