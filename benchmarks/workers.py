@@ -97,8 +97,7 @@ def _figures(loads: dict[str, list[Load]], machines: Sequence[float], sizes: Siz
             f" replay, {sizes.issues} issues each, that were all published before, medians"
             f" {median(load.wall for load in loads['one']):.1f} s and {median(load.wall for load in loads['two']):.1f}"
             f" s; processors busy with workers and Postgres: {busy['one']:.2f} with one worker, {busy['two']:.2f} with"
-            " two; the"
-            f" machine's load average over five minutes at the end: {load_average:.1f}",
+            f" two; the machine's load average over five minutes at the end: {load_average:.1f}",
             Target(">=", 1.8),
         ),
         Figure(

@@ -90,15 +90,10 @@ def judge_load(load: Mapping[str, Any], waiting: int, concurrency: int) -> Itera
 def judge_connections(load: Mapping[str, Any], concurrency: int) -> Iterator[Finding]:
     """Whether all that may be opened could be: `load` is the row of `sql/load.sql`."""
     workers = max(1, load["workers"])
-    own, tenants = connections.of_a_worker(concurrency)
-    own_of_compilation, tenants_of_compilation = connections.OF_A_COMPILATION
-    needed_by_login = (
-        workers * own
-        + own_of_compilation
-        + _TICKERS * connections.of_a_ticker(concurrency)
-        + _CONSOLES * connections.OF_A_CONSOLE
+    needed_by_login, needed_by_roles = connections.of_an_installation(
+        workers=workers, tickers=_TICKERS, consoles=_CONSOLES, concurrency=concurrency
     )
-    needed = needed_by_login + workers * tenants + tenants_of_compilation + _CONSOLES * connections.OF_PREVIEWS
+    needed = needed_by_login + needed_by_roles
     who = f"{workers} workers with {concurrency} refreshes at a time, {_TICKERS} tickers and {_CONSOLES} consoles"
     limits = {
         f"max_connections leaves {load['server_connections']}": load["server_connections"],

@@ -21,6 +21,16 @@ def of_a_worker(concurrency: int) -> tuple[int, int]:
     return pooled(concurrency) + concurrency + 1, 3 * concurrency
 
 
+def of_an_installation(*, workers: int, tickers: int, consoles: int, concurrency: int) -> tuple[int, int]:
+    """What all processes may have open: as the login of DATABASE_URL, and as organisations' roles."""
+    own, tenants = of_a_worker(concurrency)
+    own_of_compilation, tenants_of_compilation = OF_A_COMPILATION
+    return (
+        workers * own + own_of_compilation + tickers * of_a_ticker(concurrency) + consoles * OF_A_CONSOLE,
+        workers * tenants + tenants_of_compilation + consoles * OF_PREVIEWS,
+    )
+
+
 def of_a_ticker(concurrency: int) -> int:
     """What a ticker may have open, as the login of DATABASE_URL."""
     return pooled(concurrency) + 2  # Readiness, and the metrics' look at the backlog.

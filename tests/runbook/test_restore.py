@@ -17,20 +17,22 @@ from tests.support.dbt_scripts import until
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
 
+def variables_of(site: Site) -> dict[str, str]:
+    return {"PATH": f"{postgres.programs_folder()}:{os.environ['PATH']}", "DATABASE_URL": site.database_url}
+
+
 def script(site: Site, name: str, file: Path) -> None:
     """A script of the runbook, with Postgres' own programs, as a superuser."""
-    variables = {"PATH": f"{postgres.programs_folder()}:{os.environ['PATH']}", "DATABASE_URL": site.database_url}
     done = subprocess.run(
-        [SCRIPTS / name, file], env=variables, capture_output=True, text=True, timeout=60, check=False
+        [SCRIPTS / name, file], env=variables_of(site), capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, done.stderr
 
 
 def piped(site: Site, name: str, end: str, **streams: Any) -> None:
     """The same as the runbook has it for a server that is reached from within only."""
-    variables = {"PATH": f"{postgres.programs_folder()}:{os.environ['PATH']}", "DATABASE_URL": site.database_url}
     command = ["sh", "-c", (SCRIPTS / name).read_text(), name, end]
-    subprocess.run(command, env=variables, timeout=60, check=True, **streams)
+    subprocess.run(command, env=variables_of(site), timeout=60, check=True, **streams)
 
 
 def refresh(site: Site, slug: str) -> None:

@@ -339,11 +339,8 @@ def test_the_page_says_how_many_connections_the_most_workers_need() -> None:
     tickers, consoles = (
         one_of(CLUSTER, "Deployment", f"kiket-{name}")["spec"]["replicas"] for name in ("ticker", "console")
     )
-    needed = (
-        workers * sum(connections.of_a_worker(threads))
-        + tickers * connections.of_a_ticker(threads)
-        + consoles * (connections.OF_A_CONSOLE + connections.OF_PREVIEWS)
-        + sum(connections.OF_A_COMPILATION)
+    needed = sum(
+        connections.of_an_installation(workers=workers, tickers=tickers, consoles=consoles, concurrency=threads)
     )
     (said,) = re.findall(r"and all else, need (\d+)", (ROOT / "docs" / "deployment.md").read_text())
     assert needed <= int(said) < needed + 100
