@@ -44,7 +44,8 @@ class Universe:
 
     def __init__(self, seed: int, count: int) -> None:
         self._random = random.Random(seed)
-        self._ids = iter(self._random.sample(range(1, 1_000_000), 200 * count))
+        # Far above those that a database gives itself, as to the usage events of a run.
+        self._ids = iter(self._random.sample(range(1_000_000, 2_000_000), 200 * count))
         self.organizations = [next(self._ids) for _ in range(count)]
         self.rows: dict[str, list[Row]] = {table: [] for table in _COLUMNS}
         for owner in self.organizations:
