@@ -17,7 +17,7 @@ from kiket_worker.errors import ArtifactsUnreachable, DbtKilled, DbtTimedOut
 from kiket_worker.ledger import leases
 from kiket_worker.refresh import compilation, recordings
 from kiket_worker.telemetry.logs import set_up_logs, silence_logs
-from tests.support.twins import Side, Twins, project, twins
+from tests.support.twins import Side, Twins, project, stored_bundle, twins
 
 MODELS = {
     "plain": "{{ config(materialized='table') }} select id, title from {{ source('raw', 'issues') }}"
@@ -45,7 +45,7 @@ def side(made: Twins) -> Side:
 @pytest.fixture
 def stored(side: Side) -> Iterator[Path]:
     """Where the compiled bundle is stored; what a test writes there is gone afterwards."""
-    (path,) = (side.folder / "store" / "_engine").rglob("compiled.json.gz")
+    path = stored_bundle(side)
     whole = path.read_bytes()
     yield path
     path.write_bytes(whole)

@@ -1,6 +1,5 @@
 """Twin installations: the same platform and organisations twice, refreshed by replay in one and by dbt in the other."""
 
-import gzip
 import json
 import re
 import shutil
@@ -194,10 +193,10 @@ def read(outcome: Outcome, name: str) -> Any:
     return json.loads(outcome.files[name].read_text())
 
 
-def store_content(side: Side) -> bytes:
-    """What is stored of the one compiled bundle."""
+def stored_bundle(side: Side) -> Path:
+    """Where the one compiled bundle is stored."""
     (path,) = (side.folder / "store" / "_engine").rglob("compiled.json.gz")
-    return gzip.decompress(path.read_bytes())
+    return path
 
 
 def project(folder: Path, models: dict[str, str], *, like: str = "everything", **files: str) -> Bundle:
